@@ -1,0 +1,198 @@
+"""Typed expressions: what is left of a spec's formulas once names are resolved.
+
+In: built by `passes/check.py`, which has inlined `let`, `fn` and `input`, folded literals into
+base units and checked dimensions. Out: a closed set of frozen nodes that `expect`, `require`,
+`when`, selectors and the objective are made of. Evaluated by `evaluate.py` against a model,
+lowered to rows by `passes/constrain.py`. Not here: names, calls, units or any evaluation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal, TypeAlias
+
+from surgery.source import Span
+from surgery.units import NUMBER, Dimension
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A literal or folded constant, in base units; `unit` is how the user wrote it."""
+
+    span: Span
+    value: Fraction
+    dimension: Dimension = NUMBER
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """`parent.heads`: a constant of the unmodified model.
+
+    Names: params, weights (bytes), layers, hidden, vocab, context (tok), heads, kv_heads,
+    head_dim, experts, active (per token), width.
+    """
+
+    span: Span
+    name: str
+    dimension: Dimension
+
+
+@dataclass(frozen=True, slots=True)
+class MachineFact:
+    """`node.gpus` or `one.memory`: a constant of a declared machine."""
+
+    span: Span
+    machine: str
+    name: str
+    dimension: Dimension
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A cost of the result, or with `parent` the same cost of the unmodified model.
+
+    `params`, `weights` (bytes as stored) and `kv` (bytes per sequence, at `argument` tokens) need
+    no scenario; `memory`, `throughput`, `latency`, `ttft` and `tpot` name one.
+    """
+
+    span: Span
+    name: str
+    dimension: Dimension
+    scenario: str | None = None
+    argument: Fraction | None = None
+    parent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreTotal:
+    """A declared score, summed over the chosen alternatives (Puzzle's additive estimate)."""
+
+    span: Span
+    score: str
+    dimension: Dimension = NUMBER
+
+
+@dataclass(frozen=True, slots=True)
+class LayerFact:
+    """A property of the layer that a selector or fold is looking at.
+
+    Names: index, experts, active, width, heads, kv_heads, window (tok). In `choose ... in` it is
+    the parent's layer, in `require` the result's.
+    """
+
+    span: Span
+    name: str
+    dimension: Dimension
+
+
+@dataclass(frozen=True, slots=True)
+class Is:
+    """`attention is full`: an enumeration test on the layer at hand.
+
+    Words: attention full | window | noop | linear; ffn dense | noop | linear; experts (a layer
+    with a router) moe; `layer` first | last.
+    """
+
+    span: Span
+    site: str
+    word: str
+    negated: bool
+    dimension: Dimension = NUMBER
+
+
+@dataclass(frozen=True, slots=True)
+class Arith:
+    """`left op right` with op one of + - * / %."""
+
+    span: Span
+    op: Literal["+", "-", "*", "/", "%"]
+    left: Expr
+    right: Expr
+    dimension: Dimension
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """A chain `first op expr op expr ...`; holds when every link holds."""
+
+    span: Span
+    first: Expr
+    rest: tuple[tuple[str, Expr], ...]
+    dimension: Dimension = NUMBER
+
+
+@dataclass(frozen=True, slots=True)
+class Logic:
+    """`and`, `or` (two or more operands) and `not` (one)."""
+
+    span: Span
+    op: Literal["and", "or", "not"]
+    operands: tuple[Expr, ...]
+    dimension: Dimension = NUMBER
+
+
+@dataclass(frozen=True, slots=True)
+class If:
+    """`if test then yes else no`."""
+
+    span: Span
+    test: Expr
+    yes: Expr
+    no: Expr
+    dimension: Dimension
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """`count(layers where ...)`, `sum(layers: experts)`, `every(layers: ...)`."""
+
+    span: Span
+    kind: Literal["count", "sum", "min", "max", "every", "some"]
+    selector: Selector
+    body: Expr | None
+    dimension: Dimension
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """Layers `low` to `high`, both included; negative numbers count from the end (-1 is last)."""
+
+    span: Span
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSet:
+    """`layers[...] where ...`; no picks means every layer."""
+
+    span: Span
+    picks: tuple[Pick, ...] | None
+    where: Expr | None
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """A set of layers: `include` less every one of `excludes`."""
+
+    span: Span
+    include: LayerSet
+    excludes: tuple[LayerSet, ...] = ()
+
+
+Expr: TypeAlias = (
+    Number
+    | Fact
+    | MachineFact
+    | Metric
+    | ScoreTotal
+    | LayerFact
+    | Is
+    | Arith
+    | Compare
+    | Logic
+    | If
+    | Fold
+)

@@ -1,0 +1,64 @@
+"""What a child tensor is made of: one parent tensor and one operation.
+
+In: decisions of `edits/`. Out: `Output`, which `tensors.py` streams to disk, `scoring/` loads
+into memory, and the provenance manifest lists. The set is closed and every operation is exact or
+deterministic, so provenance is complete by construction. Not here: doing the work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """The parent tensor's bytes, unchanged."""
+
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Slices `indices` along `axis`, in the order given; each is `unit` neighbours wide.
+
+    Works on any dtype, packed ones included, because only whole slices move: an index `i` means
+    elements `i * unit` up to `(i + 1) * unit`.
+    """
+
+    source: str
+    axis: int
+    indices: tuple[int, ...]
+    unit: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class MeanHeads:
+    """Axis 0 holds heads of `head_dim` rows; neighbours are averaged into `heads` heads.
+
+    Mean in float32, rounded once to the parent's dtype (to nearest, ties to even). Paper B,
+    appendix A: mean-pooled K and V projections.
+    """
+
+    source: str
+    heads: int
+    head_dim: int
+
+
+TensorOp: TypeAlias = Copy | Take | MeanHeads
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One tensor of the child: its name, how it is stored, and how it comes about.
+
+    `dtype` is the safetensors name, `nbytes` the exact size on disk, `numel` the parameters it
+    counts (see `ir.TensorSpec`).
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+    numel: int
+    op: TensorOp
