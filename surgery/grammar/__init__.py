@@ -1,0 +1,1 @@
+"""Text -> AST: the `.surg` grammar, its parser, and messages for what does not parse."""

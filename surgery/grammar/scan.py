@@ -1,0 +1,148 @@
+"""A quick look at the whole text before it is parsed: lexemes, statements, forbidden characters.
+
+In: any text. Out: `Lexeme`s (comments included, blanks not) and the `Chunk`s that begin at a
+statement keyword in column 0. Never fails: a character that means nothing is a lexeme too. The
+parser proper has its own lexer; this one exists so that one broken statement cannot hide the
+others, and so that errors can be explained by what stands around them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, cast
+
+STATEMENTS = (
+    "surg",
+    "import",
+    "model",
+    "input",
+    "let",
+    "fn",
+    "machine",
+    "scenario",
+    "dataset",
+    "score",
+    "apply",
+    "choose",
+    "expect",
+    "require",
+    "minimize",
+    "maximize",
+    "recover",
+    "emit",
+)
+"""The words that begin a statement; in column 0 they always do."""
+
+FUTURE = ("prefer", "for", "forbid", "test", "variant")
+"""Words kept for statements of later editions."""
+
+OPERATOR_WORDS = ("and", "or", "not", "is", "if", "then", "else")
+CLAUSE_WORDS = ("as", "on", "in", "where", "except", "by", "init", "when", "keep", "layers")
+
+RESERVED = frozenset(STATEMENTS + FUTURE + OPERATOR_WORDS + CLAUSE_WORDS)
+"""Words that nothing can be named by."""
+
+UNITS = (
+    *("KiB", "MiB", "GiB", "TiB", "kB", "MB", "GB", "TB"),
+    *("tok/s", "req/s", "tok", "params", "layers", "ms", "us", "s", "%", "x"),
+)
+"""Every unit of a literal."""
+
+LexemeKind: TypeAlias = Literal["comment", "string", "open", "number", "word", "mark", "other"]
+
+# The number is the QUANTITY of surg.lark; a test compares the two.
+QUANTITY = (
+    r"[0-9][0-9_]*(\.[0-9]+)?([eE][-+]?[0-9]+)?([KMBT](?![A-Za-z0-9_]))?"
+    r"([ \t]?(KiB|MiB|GiB|TiB|kB|MB|GB|TB|tok\/s|req\/s|tok|params|layers|ms|us|s)"
+    r"(?![A-Za-z0-9_\/])|[%x](?![A-Za-z0-9_]))?"
+)
+_LEXEME = re.compile(
+    r"(?P<comment>#[^\r\n]*)"
+    r'|(?P<string>"[^"\n]*")'
+    r'|(?P<open>"[^"\r\n]*)'
+    rf"|(?P<number>{QUANTITY})"
+    r"|(?P<word>[^\W\d]\w*)"
+    r"|(?P<mark><=|>=|==|!=|&&|\|\||//|\*\*|->|=>|\.\.|@[a-z][a-z0-9-]*|[=<>+\-*/%|:;,.(){}\[\]!])"
+    r"|(?P<other>[^ \t\r\n])"
+)
+
+# NUL and other controls, lone surrogates, and marks that show text in another order than it has.
+_FORBIDDEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f\ud800-\udfff"
+    "\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lexeme:
+    """One word, number, mark or comment."""
+
+    kind: LexemeKind
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The text from one statement keyword in column 0 up to the next.
+
+    `keyword` is empty for a text before the first statement. `lexemes` has no comments.
+    """
+
+    keyword: str
+    start: int
+    end: int
+    lexemes: tuple[Lexeme, ...]
+
+
+def lexemes(text: str, start: int = 0) -> tuple[Lexeme, ...]:
+    """Everything in a text that is not blank."""
+    return tuple(
+        Lexeme(cast("LexemeKind", match.lastgroup), match[0], match.start(), match.end())
+        for match in _LEXEME.finditer(text, start)
+    )
+
+
+def in_column_0(text: str, offset: int) -> bool:
+    """Whether a line begins at this offset; a byte order mark does not count."""
+    return offset == 0 or text[offset - 1] in "\n\ufeff"
+
+
+def chunks(text: str, found: tuple[Lexeme, ...]) -> tuple[Chunk, ...]:
+    """The statements of a text, each with its lexemes."""
+    groups: list[list[Lexeme]] = []
+    starts: set[str] = {*STATEMENTS, *FUTURE}
+    for lexeme in found:
+        if lexeme.kind == "comment":
+            continue
+        begins = lexeme.text in starts and in_column_0(text, lexeme.start)
+        if begins or not groups:
+            groups.append([])
+        groups[-1].append(lexeme)
+    ends = [*(group[0].start for group in groups), len(text)][1:]
+    return tuple(
+        Chunk(group[0].text if group[0].text in starts else "", group[0].start, end, tuple(group))
+        for group, end in zip(groups, ends, strict=True)
+    )
+
+
+def forbidden(text: str) -> tuple[int, ...]:
+    """Offsets of the characters that no spec may contain, comments and strings included."""
+    return tuple(match.start() for match in _FORBIDDEN.finditer(text))
+
+
+def deeper_than(limit: int, found: tuple[Lexeme, ...]) -> Lexeme | None:
+    """The first bracket that opens more than `limit` levels inside a statement."""
+    depth = 0
+    for lexeme in found:
+        if lexeme.kind != "mark":
+            continue
+        if lexeme.text in "([{":
+            depth += 1
+            if depth > limit:
+                return lexeme
+        elif lexeme.text in ")]}":
+            depth = max(0, depth - 1)
+    return None
