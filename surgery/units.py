@@ -8,6 +8,7 @@ field wants (`passes/check.py`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -166,6 +167,17 @@ def format_tokens(value: float | Fraction) -> str:
     """A length in tokens: `8K` where it is a multiple of 1024, else plain digits."""
     number = int(value)
     return f"{number // 1024}K" if number >= 1024 and number % 1024 == 0 else str(number)
+
+
+def format_layers(indices: Iterable[int], separator: str = ", ") -> str:
+    """Layer numbers with runs folded: `15, 17, 19, 21-35`."""
+    runs: list[list[int]] = []
+    for index in sorted(set(indices)):
+        if runs and index == runs[-1][-1] + 1:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    return separator.join(str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs)
 
 
 def format_quantity(value: float | Fraction, dimension: Dimension, unit: str = "") -> str:

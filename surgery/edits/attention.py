@@ -1,0 +1,140 @@
+"""Surgery on attention: a shorter window, fewer KV heads, or none at all.
+
+In: an `Attention` block and the argument of the edit. Out: the edited block, its plan text and
+its tensors. Refuses a window that does not shorten what the layer sees (E0408) and KV heads that
+cannot be pooled evenly (E0409).
+
+`window n`: the last `n` tokens including the current one, as Transformers and gpt-oss count; no
+tensor changes. `kv_heads n`: K and V projections mean-pooled into `n` heads (paper B, appendix
+A). `noop`: the block and the norm that feeds it disappear.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from surgery import catalog
+from surgery.edits.edit import Edit, Refusal, copied, never, pooled, remove
+from surgery.ir import Attention, Block, Model, Site, TensorSpec
+from surgery.ops import Output
+from surgery.units import format_tokens
+
+
+def _attention(block: Block) -> Attention:
+    if not isinstance(block, Attention):
+        raise TypeError(f"an attention edit on {block!r}")
+    return block
+
+
+# ---- window ----------------------------------------------------------------------------------
+
+
+def _refuse_window(model: Model, block: Block, value: int) -> Refusal | None:
+    current = _attention(block).window
+    asked, context = format_tokens(value), format_tokens(model.context)
+    if value >= model.context:
+        relation = "is longer than" if value > model.context else "is no shorter than"
+        return Refusal(
+            catalog.E0408,
+            f"a window of {asked} tok {relation} the model's context",
+            f"the model sees {context} tok at most",
+            why=f"its context is {context} tok",
+            help=f"use a window below {context} tok; `keep` already means all of them",
+        )
+    if current is not None and value >= current:
+        return Refusal(
+            catalog.E0408,
+            f"a window of {asked} tok is not shorter than the window that the layer has",
+            f"the window is {format_tokens(current)} tok already",
+            help="choose among the other layers only: `layers where attention is full`",
+        )
+    return None
+
+
+def _become_window(block: Block, value: int) -> Attention:
+    return replace(_attention(block), window=value)
+
+
+WINDOW = Edit(
+    name="window",
+    site=Site.ATTENTION,
+    valued=True,
+    selects=False,
+    inits=(),
+    refuse=_refuse_window,
+    become=_become_window,
+    text=lambda value: f"window({format_tokens(value)})",
+    cut=lambda tensor, _block, _value, _kept: copied(tensor),
+)
+
+
+# ---- kv_heads --------------------------------------------------------------------------------
+
+
+def legal_kv_heads(block: Attention) -> tuple[int, ...]:
+    """KV head counts below the current one that mean pooling can reach, ascending.
+
+    Each new head is the mean of equally many old ones, so the count divides the parent's; and
+    every group of query heads shares one KV head, so it divides the query heads as well.
+    """
+    return tuple(
+        n for n in range(1, block.kv_heads) if block.kv_heads % n == 0 and block.heads % n == 0
+    )
+
+
+def _refuse_kv_heads(_model: Model, block: Block, value: int) -> Refusal | None:
+    attention = _attention(block)
+    legal = legal_kv_heads(attention)
+    if value == attention.kv_heads or value in legal:
+        return None
+    has = f"{attention.heads} query heads share {attention.kv_heads} KV heads"
+    if value > attention.kv_heads:
+        message = f"{value} KV heads are more than the layer has"
+    elif attention.heads % value:
+        message = f"{value} KV heads do not divide {attention.heads} query heads"
+    else:
+        message = f"{value} KV heads cannot be pooled from {attention.kv_heads}"
+    listed = " | ".join(map(str, legal))
+    return Refusal(
+        catalog.E0409,
+        message,
+        f"{value} of {attention.kv_heads}",
+        why=has,
+        help=f"legal here: {listed}" if legal else "a single KV head cannot become fewer",
+    )
+
+
+def _become_kv_heads(block: Block, value: int) -> Attention:
+    return replace(_attention(block), kv_heads=value)
+
+
+def _cut_kv_heads(tensor: TensorSpec, block: Block, value: int, _kept: tuple[int, ...]) -> Output:
+    return pooled(tensor, _attention(block), value)
+
+
+KV_HEADS = Edit(
+    name="kv_heads",
+    site=Site.ATTENTION,
+    valued=True,
+    selects=False,
+    inits=("mean",),
+    refuse=_refuse_kv_heads,
+    become=_become_kv_heads,
+    text=lambda value: f"kv_heads({value})",
+    cut=_cut_kv_heads,
+)
+
+
+# ---- noop ------------------------------------------------------------------------------------
+
+NOOP = Edit(
+    name="noop",
+    site=Site.ATTENTION,
+    valued=False,
+    selects=False,
+    inits=(),
+    refuse=never,
+    become=remove,
+    text=lambda _value: "noop",
+    cut=lambda tensor, _block, _value, _kept: copied(tensor),
+)

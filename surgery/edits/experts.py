@@ -1,0 +1,67 @@
+"""Surgery on a mixture of experts: keep the best `n` of a layer (paper A, MoE axis).
+
+In: an `Experts` block and the argument of the edit. Out: the edited block, its plan text and its
+tensors. Refuses more experts than there are (E0405) and fewer than the router activates (E0406).
+
+`retain n`: the experts that the ranking puts first keep their slices of every tensor with an
+expert axis, the router's rows among them, in the parent's order. Nothing is merged and no weight
+changes: packed MXFP4 experts move as bytes, because the expert axis is the outermost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from surgery import catalog
+from surgery.edits.edit import Edit, Refusal, taken
+from surgery.ir import Block, Experts, Model, Site, TensorSpec
+from surgery.ops import Output
+
+
+def _experts(block: Block) -> Experts:
+    if not isinstance(block, Experts):
+        raise TypeError(f"an expert edit on {block!r}")
+    return block
+
+
+def _refuse_retain(_model: Model, block: Block, value: int) -> Refusal | None:
+    experts = _experts(block)
+    has = f"{experts.count} experts, {experts.active} active per token"
+    if value > experts.count:
+        return Refusal(
+            catalog.E0405,
+            "an alternative keeps more experts than the layer has",
+            f"{value} of {experts.count}",
+            why=has,
+            help=f"remove the alternative; `keep` already means all {experts.count}",
+        )
+    if value < experts.active:
+        return Refusal(
+            catalog.E0406,
+            "an alternative keeps fewer experts than the router activates",
+            f"{value} kept, but each token is sent to {experts.active}",
+            why=has,
+            help=f"keep at least {experts.active}",
+        )
+    return None
+
+
+def _become_retain(block: Block, value: int) -> Experts:
+    return replace(_experts(block), count=value)
+
+
+def _cut_retain(tensor: TensorSpec, block: Block, _value: int, kept: tuple[int, ...]) -> Output:
+    return taken(tensor, {"experts": 1}, _experts(block).count, kept)
+
+
+RETAIN = Edit(
+    name="retain",
+    site=Site.EXPERTS,
+    valued=True,
+    selects=True,
+    inits=(),
+    refuse=_refuse_retain,
+    become=_become_retain,
+    text=str,
+    cut=_cut_retain,
+)

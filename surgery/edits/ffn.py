@@ -1,0 +1,94 @@
+"""Surgery on a dense FFN: fewer channels, or none at all.
+
+In: an `Ffn` block and the argument of the edit. Out: the edited block, its plan text and its
+tensors. Refuses a width above the parent's, or one that is no multiple of `alignment` (E0407).
+
+`width n`: the `n` channels that the ranking puts first keep their rows of the gate and up
+projections and their column of the down projection, in the parent's order. `noop`: the block and
+the norm that feeds it disappear.
+"""
+
+from __future__ import annotations
+
+from math import gcd
+
+from surgery import catalog
+from surgery.edits.edit import Edit, Refusal, copied, never, remove, taken
+from surgery.ir import Block, Ffn, Model, Site, TensorSpec
+from surgery.ops import Output
+
+_BLOCK = 32
+"""Weights that MXFP4, Q8_0 and Q4_0 pack together, and two 16-wide tiles of the tensor cores.
+
+The down projection multiplies along the channels: a width that is no multiple can never be packed
+without padding, and its matrix products end in a masked tile that costs as much as a full one.
+"""
+
+_CHANNEL_AXES = {"ffn": 1, "ffn*2": 2}
+
+
+def _ffn(block: Block) -> Ffn:
+    if not isinstance(block, Ffn):
+        raise TypeError(f"an FFN edit on {block!r}")
+    return block
+
+
+def alignment(block: Ffn) -> int:
+    """The number that new widths must be a multiple of: 32, or less where the parent has less.
+
+    An edit must not align worse than its parent, and need not align better.
+    """
+    return gcd(_BLOCK, block.width)
+
+
+def _refuse_width(_model: Model, block: Block, value: int) -> Refusal | None:
+    width = _ffn(block).width
+    step = alignment(_ffn(block))
+    if value > width:
+        return Refusal(
+            catalog.E0407,
+            f"a width of {value} is more than the layer has",
+            f"{value} of {width}",
+            why=f"its FFN is {width} wide",
+            help=f"remove the alternative; `keep` already means all {width}",
+        )
+    if value % step == 0:
+        return None
+    below, above = value // step * step, (value // step + 1) * step
+    near = [str(n) for n in (below, above) if 0 < n < width]
+    nearest = f"the nearest legal widths are {' and '.join(near)}"
+    return Refusal(
+        catalog.E0407,
+        f"a width of {value} is not a multiple of {step}",
+        f"{value} = {value // step} * {step} + {value % step}",
+        help=nearest if near else f"no width below {width} is a multiple of {step}",
+    )
+
+
+def _cut_width(tensor: TensorSpec, block: Block, _value: int, kept: tuple[int, ...]) -> Output:
+    return taken(tensor, _CHANNEL_AXES, _ffn(block).width, kept)
+
+
+WIDTH = Edit(
+    name="width",
+    site=Site.FFN,
+    valued=True,
+    selects=True,
+    inits=(),
+    refuse=_refuse_width,
+    become=lambda _block, value: Ffn(value),
+    text=str,
+    cut=_cut_width,
+)
+
+NOOP = Edit(
+    name="noop",
+    site=Site.FFN,
+    valued=False,
+    selects=False,
+    inits=(),
+    refuse=never,
+    become=remove,
+    text=lambda _value: "noop",
+    cut=lambda tensor, _block, _value, _kept: copied(tensor),
+)

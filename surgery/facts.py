@@ -1,0 +1,247 @@
+"""What the names in a formula stand for: facts of models, machines and layers, and metrics.
+
+In: a leaf of `expr.py` and a `Context`. Out: its exact value. Raises `Stop` where the user asks
+for what is not there: the experts of a dense layer, the window of full attention, a width that
+differs from layer to layer, a field that a machine does not declare (E0205), a metric that has no
+cost model yet (E0011). A leaf that `check` should have ruled out is a `ValueError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from surgery import catalog, sizes
+from surgery.diagnostics import Code, Diagnostic, Help, Label, Sink, Stop
+from surgery.expr import Fact, Is, LayerFact, MachineFact, Metric, ScoreTotal
+from surgery.ir import Attention, Cost, Experts, Ffn, Layer, Machine, Model, Scenario, Spec
+from surgery.source import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a formula is evaluated on.
+
+    `layers` is what folds and selectors see: the parent's in `expect`, `when` and `choose ... in`,
+    the result's in `require`. `layer` is the one at hand inside a predicate. `parent` and `result`
+    hold the costs of the whole models, `scores` the totals of declared scores; what is `None` may
+    not be asked for. With a `sink`, folds over no layer at all are reported (W0701).
+    """
+
+    layers: tuple[Layer, ...]
+    model: Model | None = None
+    machines: tuple[Machine, ...] = ()
+    scenarios: tuple[Scenario, ...] = ()
+    layer: Layer | None = None
+    parent: tuple[Cost, ...] | None = None
+    result: tuple[Cost, ...] | None = None
+    scores: Mapping[str, Fraction] | None = None
+    sink: Sink | None = None
+
+
+def parent_context(spec: Spec, model: Model, sink: Sink | None = None) -> Context:
+    """The context of everything that is about the unmodified model."""
+    return Context(
+        layers=model.layers,
+        model=model,
+        machines=spec.machines,
+        scenarios=spec.scenarios,
+        parent=sizes.parent_costs(model),
+        sink=sink,
+    )
+
+
+def stop(code: Code, span: Span, message: str, here: str, help: str = "") -> Stop:
+    """A `Stop` with one label and at most one help."""
+    helps = (Help(help),) if help else ()
+    return Stop(Diagnostic(code, message, (Label(span, here, primary=True),), helps=helps))
+
+
+# ---- models ----------------------------------------------------------------------------------
+
+_MODEL_FACTS: Mapping[str, Callable[[Model], int]] = {
+    "params": lambda model: model.params,
+    "weights": lambda model: model.weights,
+    "layers": lambda model: len(model.layers),
+    "hidden": lambda model: model.hidden,
+    "vocab": lambda model: model.vocab,
+    "context": lambda model: model.context,
+    "heads": lambda model: model.heads,
+    "kv_heads": lambda model: model.kv_heads,
+    "head_dim": lambda model: model.head_dim,
+}
+
+
+def model_fact(fact: Fact, context: Context) -> Fraction:
+    """A constant of the unmodified model: count, bytes or tokens."""
+    model = context.model
+    if model is None:
+        raise ValueError(f"`{fact.name}` without a model")
+    known = _MODEL_FACTS.get(fact.name)
+    if known is not None:
+        return Fraction(known(model))
+    values = {
+        value
+        for layer in model.layers
+        if (value := _mlp_fact(layer, fact.name)) is not None and layer.mlp is not None
+    }
+    if not values:
+        message = f"the model `{model.name}` has no `{fact.name}`"
+        raise stop(catalog.E0205, fact.span, message, "no layer has a mixture of experts")
+    if len(values) > 1:
+        message = f"`{fact.name}` differs between the layers of `{model.name}`"
+        here = f"{min(values)} to {max(values)}"
+        help = f"fold over the layers instead: `max(layers: {fact.name})`"
+        raise stop(catalog.E0205, fact.span, message, here, help)
+    return Fraction(values.pop())
+
+
+def machine_fact(fact: MachineFact, context: Context) -> Fraction:
+    """A field of a declared machine, in base units; `gpus` is how many devices it has."""
+    machine = next((m for m in context.machines if m.name == fact.machine), None)
+    if machine is None:
+        raise ValueError(f"no machine {fact.machine!r}")
+    if fact.name == "gpus":
+        return Fraction(machine.gpus)
+    fields = dict(machine.fields)
+    if fact.name not in fields:
+        message = f"the machine `{machine.name}` has no field `{fact.name}`"
+        help = f"it has {', '.join(f'`{name}`' for name in sorted({*fields, 'gpus'}))}"
+        raise stop(catalog.E0205, fact.span, message, "not declared", help)
+    return fields[fact.name]
+
+
+# ---- metrics ---------------------------------------------------------------------------------
+
+
+def metric(wanted: Metric, context: Context) -> Fraction:
+    """A cost of the result, or of the parent: parameters or bytes."""
+    costs = context.parent if wanted.parent else context.result
+    if costs is None:
+        raise ValueError(f"`{wanted.name}` of a model that has no costs here")
+    match wanted.name:
+        case "params":
+            return Fraction(sizes.params(costs))
+        case "weights":
+            return Fraction(sizes.weights(costs))
+        case "kv":
+            return _kv(wanted, costs)
+        case "memory":
+            return _memory(wanted, costs, context)
+        case _:
+            message = f"`{wanted.name}` has no cost model yet"
+            here = "needs times, which are not modelled yet"
+            raise stop(catalog.E0011, wanted.span, message, here)
+
+
+def _kv(wanted: Metric, costs: tuple[Cost, ...]) -> Fraction:
+    tokens = wanted.argument
+    if tokens is None:
+        raise ValueError("`kv` without a length")
+    if tokens.denominator != 1 or tokens < 0:
+        message = "`kv` needs a whole number of tokens"
+        raise stop(catalog.E0303, wanted.span, message, f"{float(tokens)} tok")
+    return Fraction(sizes.kv(costs, int(tokens)))
+
+
+def _memory(wanted: Metric, costs: tuple[Cost, ...], context: Context) -> Fraction:
+    scenario = next((s for s in context.scenarios if s.name == wanted.scenario), None)
+    if scenario is None:
+        raise ValueError(f"no scenario {wanted.scenario!r}")
+    if scenario.batch is None:
+        message = f"`memory({scenario.name})` is not known while `batch = fit`"
+        here = "the batch is not a number yet"
+        help = f"give the scenario `{scenario.name}` a batch"
+        raise stop(catalog.E0011, wanted.span, message, here, help)
+    return Fraction(sizes.memory(costs, scenario, scenario.batch))
+
+
+def score_total(wanted: ScoreTotal, context: Context) -> Fraction:
+    """A declared score of the result: its sum over the chosen alternatives, in nats per token."""
+    if context.scores is None or wanted.score not in context.scores:
+        raise ValueError(f"the score {wanted.score!r} has no value here")
+    return context.scores[wanted.score]
+
+
+# ---- layers ----------------------------------------------------------------------------------
+
+
+def _mlp_fact(layer: Layer, name: str) -> int | None:
+    match layer.mlp, name:
+        case None, ("experts" | "active" | "width"):
+            return 0
+        case ((Ffn(width=value) | Experts(width=value)), "width"):
+            return value
+        case Experts(count=value), "experts":
+            return value
+        case Experts(active=value), "active":
+            return value
+        case Ffn(), ("experts" | "active"):
+            return None
+        case _:
+            raise ValueError(f"no layer fact {name!r}")
+
+
+def _attention_fact(attention: Attention | None, name: str) -> int | None:
+    match attention, name:
+        case None, _:
+            return 0
+        case Attention(heads=value), "heads":
+            return value
+        case Attention(kv_heads=value), "kv_heads":
+            return value
+        case Attention(window=value), "window":
+            return value
+        case _:
+            raise ValueError(f"no layer fact {name!r}")
+
+
+def layer_fact(fact: LayerFact, context: Context) -> Fraction:
+    """A property of the layer at hand. A block that is not there (no-op) counts 0 of everything.
+
+    Raises `Stop` (E0205) for the window of full attention and the experts of a dense layer.
+    """
+    layer = context.layer
+    if layer is None:
+        raise ValueError(f"`{fact.name}` outside a predicate")
+    if fact.name == "index":
+        return Fraction(layer.index)
+    if fact.name in ("heads", "kv_heads", "window"):
+        value = _attention_fact(layer.attention, fact.name)
+        here, test = "its attention is full", "attention is window"
+    else:
+        value = _mlp_fact(layer, fact.name)
+        here, test = "its FFN is dense", "experts is moe"
+    if value is None:
+        message = f"layer {layer.index} has no `{fact.name}`"
+        help = f"test `{test}` before it, with `and`"
+        raise stop(catalog.E0205, fact.span, message, here, help)
+    return Fraction(value)
+
+
+_TESTS: Mapping[tuple[str, str], Callable[[Layer], bool]] = {
+    ("attention", "full"): lambda n: n.attention is not None and n.attention.window is None,
+    ("attention", "window"): lambda n: n.attention is not None and n.attention.window is not None,
+    ("attention", "noop"): lambda n: n.attention is None,
+    ("attention", "linear"): lambda _n: False,  # no edit makes linear blocks yet
+    ("ffn", "dense"): lambda n: isinstance(n.mlp, Ffn),
+    ("ffn", "noop"): lambda n: n.mlp is None,
+    ("ffn", "linear"): lambda _n: False,
+    ("experts", "moe"): lambda n: isinstance(n.mlp, Experts),
+}
+
+
+def is_test(test: Is, context: Context) -> bool:
+    """`attention is full` and its kind, on the layer at hand, with `is not` applied."""
+    layer = context.layer
+    if layer is None:
+        raise ValueError(f"`{test.site} is {test.word}` outside a predicate")
+    match test.site, test.word:
+        case "layer", "first":
+            found = layer.index == context.layers[0].index
+        case "layer", "last":
+            found = layer.index == context.layers[-1].index
+        case pair:
+            found = _TESTS[pair](layer)
+    return found is not test.negated

@@ -1,0 +1,58 @@
+"""What candidates and chosen architectures cost, exactly, before any weight is read.
+
+In: parent tensors and blocks, alternatives, a space and a choice in it. Out: `ir.Cost`s. Not
+here: the formulas (`sizes.py`, whose names are also this module's), time, which costs matter
+(`constrain.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from surgery.edits import argument, cut, selects
+from surgery.ir import Alternative, Block, Candidate, Cost, Site, Space, TensorSpec
+from surgery.sizes import (
+    KV_BYTES,
+    block_cost,
+    fixed,
+    kv,
+    kv_per_token,
+    memory,
+    params,
+    parent_costs,
+    weights,
+)
+
+__all__ = [
+    "KV_BYTES",
+    "alternative_cost",
+    "block_cost",
+    "chosen_costs",
+    "fixed",
+    "kv",
+    "kv_per_token",
+    "memory",
+    "params",
+    "parent_costs",
+    "weights",
+]
+
+
+def alternative_cost(
+    tensors: Iterable[TensorSpec],
+    parent: Block,
+    child: Block | None,
+    site: Site,
+    alternative: Alternative,
+) -> Cost:
+    """The cost of a parent block once edited.
+
+    Known before any ranking, because sizes do not depend on which slices are kept.
+    """
+    some = tuple(range(argument(alternative))) if selects(alternative.edit) else None
+    return block_cost(child, cut(tensors, parent, site, alternative, some))
+
+
+def chosen_costs(space: Space, chosen: Iterable[Candidate]) -> tuple[Cost, ...]:
+    """The child: the fixed cost, then that of every chosen candidate."""
+    return (space.fixed, *(candidate.cost for candidate in chosen))
