@@ -176,12 +176,17 @@ class Objective:
 
 @dataclass(frozen=True, slots=True)
 class Emit:
-    """`emit checkpoint "path" { shard = 5GB }`; `shard` in bytes."""
+    """`emit checkpoint "path" { shard = 5GB }`; `shard` in bytes.
+
+    `emit runtime "path" { backend = triton, context = 128K tok }`; `context` in tokens.
+    """
 
     span: Span
     kind: Literal["checkpoint", "runtime"]
     path: str
     shard: int | None = None
+    backend: str | None = None
+    context: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,6 +437,8 @@ class Measured:
 
     damage: Mapping[str, Mapping[str, float]]
     digest: str
+    errors: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
+    """Standard errors over samples, like `damage`; absent for a single sample."""
 
 
 # ---- Plan: what shall be ---------------------------------------------------------------------
@@ -445,6 +452,7 @@ class Decision:
     site: Site
     text: str
     artefact: str = ""
+    kept: tuple[int, ...] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -461,7 +469,8 @@ class Evidence:
 class Plan:
     """A lock file for an architecture; `plan.py` writes and reads its text.
 
-    Three parts by volatility: provenance (name, hash pairs), decisions, evidence.
+    Three parts by volatility: provenance (name, hash pairs), decisions, evidence. `stated` is the
+    decision hash that a file claims where that is not the hash of its decisions: it was edited.
     """
 
     spec: tuple[str, str]
@@ -473,3 +482,4 @@ class Plan:
     objective: tuple[str, str]
     requirements: tuple[Evidence, ...]
     metrics: tuple[tuple[str, str], ...]
+    stated: str | None = None

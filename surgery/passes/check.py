@@ -1,0 +1,180 @@
+"""AST -> Spec: imports, inputs, names, types, units, affinity.
+
+In: the abstract syntax of a file (and of what it imports), and `--set` values. Out: an `ir.Spec`
+in canonical order with its digest, or `None` when anything was wrong; every mistake that is not
+the consequence of another has been reported to the sink. What checks but has no back end yet is
+listed in `Spec.not_yet`. Reads no model: layers, widths and sizes are checked by later passes.
+
+The work is done by the `check_*.py` beside this file: `check_define` and `check_world` for what
+has a name, `check_exprs` and its parts for expressions, `check_edits`, `check_wishes` and
+`check_after` for the rest, `check_spec` for the result; `check_tables` is the vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from surgery import catalog, ir
+from surgery.diagnostics import Diagnostic, Help, Label, Sink, Stop
+from surgery.grammar import ast
+from surgery.grammar.near import nearest
+from surgery.passes import check_after, check_edits, check_wishes
+from surgery.passes.check_define import define
+from surgery.passes.check_exprs import elaborate
+from surgery.passes.check_modules import Module, load
+from surgery.passes.check_names import quoted, resolve
+from surgery.passes.check_scope import Check
+from surgery.passes.check_spec import Wishes, assemble
+from surgery.passes.check_values import Entity
+from surgery.source import Span
+
+_T = TypeVar("_T")
+
+
+def run(tree: ast.Spec, sink: Sink, settings: Mapping[str, str]) -> ir.Spec | None:
+    """Check a spec. `settings` are the texts of `--set name=text` by name."""
+    main = load(tree, sink)
+    check = Check(sink, settings, main, elaborate, define)
+    try:
+        return _spec(check)
+    except Stop as stop:
+        sink.report(stop.diagnostic)
+        return None
+
+
+def _spec(check: Check) -> ir.Spec | None:
+    tree = check.main.tree
+    _known_settings(check)
+    _define_all(check)
+    model = _model(check)
+    choices = _some(check_edits.choose(check, each) for each in _of(tree, ast.Choose))
+    for each in _of(tree, ast.Apply):
+        check_edits.apply(check, each)
+    wishes = _wishes(check)
+    emits = _some(check_after.emit(check, each) for each in _of(tree, ast.Emit))
+    for each in _of(tree, ast.Recover):
+        check_after.recover(check, each)
+    _outputs(check, emits)
+    _imported(check)
+    if check.sink.failed or model is None or wishes.objective is None:
+        return None
+    return assemble(check, model, choices, wishes, emits)
+
+
+def _of(tree: ast.Spec, kind: type[_T]) -> tuple[_T, ...]:
+    return tuple(item for item in tree.items if isinstance(item, kind))
+
+
+def _some(found: Iterable[_T | None]) -> tuple[_T, ...]:
+    return tuple(each for each in found if each is not None)
+
+
+def _start(check: Check) -> Span:
+    """Where to point when something is missing from the file: its first line."""
+    source = check.main.source
+    end = source.text.find("\n")
+    return Span(source, 0, end if end >= 0 else len(source.text))
+
+
+# ---- what has a name -------------------------------------------------------------------------
+
+
+def _known_settings(check: Check) -> None:
+    """E0208 for `--set` of what is no input."""
+    inputs = sorted(name for name, item in check.main.items.items() if isinstance(item, ast.Input))
+    for name in sorted(check.settings):
+        if name in inputs or name in check.main.lost:
+            continue
+        known = f"its inputs are {quoted(inputs)}" if inputs else "it has no inputs"
+        helps = tuple(Help(f"set `{other}`") for other in nearest(name, inputs))
+        message = f"this spec has no input `{name}`"
+        subject = f"--set {name}={check.settings[name]}"
+        check.sink.report(Diagnostic(catalog.E0208, message, (), subject, (), (known,), helps))
+
+
+def _define_all(check: Check) -> None:
+    for name, item in check.main.items.items():
+        resolve(check, check.main, name, item.head)
+
+
+def _model(check: Check) -> ir.ModelDecl | None:
+    """The one model of the spec."""
+    models = _of(check.main.tree, ast.Model)
+    if not models:
+        if not any(word == "model" for word in _broken(check)):
+            message = "this spec has no model"
+            helps = (Help('say what to cut: `model parent = local("folder")`'),)
+            check.error(catalog.E0209, message, _start(check), "no `model`", helps=helps)
+        return None
+    for extra in models[1:]:
+        also = Label(models[0].head, "the first one")
+        message = "a spec has one model, and this is another"
+        check.error(catalog.E0209, message, extra.head, "another model", also)
+    value = resolve(check, check.main, models[0].name.text, models[0].head)
+    decl = value.decl if isinstance(value, Entity) else None
+    return decl if isinstance(decl, ir.ModelDecl) else None
+
+
+def _broken(check: Check) -> tuple[str, ...]:
+    """First words of the statements that did not parse."""
+    return check.main.broken
+
+
+def _imported(check: Check) -> None:
+    """Look into what is imported but never used: its mistakes are mistakes too."""
+    seen: set[str] = set()
+    stack = list(check.main.imports.values())
+    while stack:
+        module = stack.pop()
+        if module.source.name in seen or module.standard:
+            continue
+        seen.add(module.source.name)
+        stack += module.imports.values()
+        _only_names(check, module)
+        for name, item in module.items.items():
+            resolve(check, module, name, item.head)
+
+
+def _only_names(check: Check, module: Module) -> None:
+    defined = ast.Import | ast.Let | ast.Fn | ast.Machine | ast.Scenario | ast.Dataset | ast.Score
+    for item in module.tree.items:
+        # A model or an input has a name, so `define` reports it.
+        if not isinstance(item, defined | ast.Model | ast.Input):
+            message = f"an imported file cannot say `{item.head.text.split()[0]}`"
+            notes = ("it can define names: " + quoted(_NAMING),)
+            label = "belongs into the spec itself"
+            check.error(catalog.E0210, message, item.head, label, notes=notes)
+
+
+_NAMING = ("let", "fn", "machine", "scenario", "dataset", "score")
+
+
+# ---- wishes and outputs ----------------------------------------------------------------------
+
+
+def _wishes(check: Check) -> Wishes:
+    tree = check.main.tree
+    expects, requires = _of(tree, ast.Expect), _of(tree, ast.Require)
+    check_wishes.labels(check, expects)
+    check_wishes.labels(check, requires)
+    objectives = _of(tree, ast.Objective)
+    lost = any(word in ("minimize", "maximize") for word in _broken(check))
+    return Wishes(
+        _some(check_wishes.expect(check, each) for each in expects),
+        _some(check_wishes.require(check, each) for each in requires),
+        None
+        if lost and not objectives
+        else check_wishes.objective(check, objectives, _start(check)),
+    )
+
+
+def _outputs(check: Check, emits: tuple[ir.Emit, ...]) -> None:
+    """E0202 for two outputs of one kind at one place."""
+    seen: dict[tuple[str, str], ir.Emit] = {}
+    for each in emits:
+        first = seen.setdefault((each.kind, each.path), each)
+        if first is not each:
+            message = f"the {each.kind} `{each.path}` is emitted twice"
+            also = Label(first.span, "first emitted here")
+            check.error(catalog.E0202, message, each.span, "emitted again", also)

@@ -1,0 +1,221 @@
+"""Edits: `choose` and `apply`.
+
+In: their statements. Out: `ir.Choice`s; what has no back end yet is noted instead (whole sites,
+single alternatives, every `apply`). Reports sites and edits that do not exist (E0201), arguments,
+rankings and initialisers that an edit does not take or cannot do without (E0303), values it
+cannot have (E0302, E0309), and alternatives listed twice (E0202). Which values a model allows is
+not known here (`passes/expand.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+
+from surgery import catalog, ir
+from surgery.diagnostics import Edit, Fix, Help, Label, Safety
+from surgery.expr import Number
+from surgery.grammar import ast
+from surgery.passes import check_fields
+from surgery.passes.check_fields import Block
+from surgery.passes.check_layers import layer_condition, selector
+from surgery.passes.check_names import quoted, unknown
+from surgery.passes.check_scope import Check, Scope
+from surgery.passes.check_tables import APPLY_SITES, EDITS, READY_SITES, EditRule
+from surgery.passes.check_types import Misfit, fit
+from surgery.passes.check_values import Failed, Made, noun
+from surgery.source import Span
+
+_FIRST = {"keep": -1}
+
+
+def choose(check: Check, node: ast.Choose) -> ir.Choice | None:
+    """`choose SITE in LAYERS { ... }`; `None` after a report, or when it has no back end yet."""
+    scope = Scope(check.main)
+    site = node.site.text
+    if site not in EDITS:
+        unknown(check, "site", node.site, EDITS, "a `choose` can change")
+        return None
+    chosen = selector(check, node.where, scope)
+    found: list[ir.Alternative] = []
+    good = chosen is not None
+    later: list[tuple[Span, ir.Alternative, str]] = []
+    for each in node.alternatives:
+        if isinstance(each, ast.Keep):
+            found.append(ir.Alternative(each.span, "keep"))
+            continue
+        made = _edit(check, each, site, scope)
+        if made is None:
+            good = False
+        elif reason := _not_ready(each, site, made):
+            later += [(each.span, one, reason) for one in made]
+        else:
+            found += made
+    if not good or chosen is None or _repeated(check, found):
+        return None
+    if site not in READY_SITES:
+        check.later(node.head, f"`choose {site}`")
+        check.meaning.append(("choose", site, chosen, tuple(a for _, a, _ in later)))
+        return None
+    for span, one, reason in later:
+        check.later(span, reason)
+        check.meaning.append(("choose", site, chosen, one))
+    return ir.Choice(node.head, ir.Site(site), chosen, tuple(sorted(found, key=_order(site))))
+
+
+def _order(site: str) -> Callable[[ir.Alternative], tuple[int, int]]:
+    """Canonical order of alternatives: `keep`, then by edit, larger values first."""
+    rank = {rule.name: n for n, rule in enumerate(EDITS[site])} | _FIRST
+
+    def key(alternative: ir.Alternative) -> tuple[int, int]:
+        value = alternative.value
+        return rank[alternative.edit], -int(value) if value is not None else 0
+
+    return key
+
+
+def _not_ready(node: ast.Edit, site: str, made: tuple[ir.Alternative, ...]) -> str:
+    """What has no back end yet about an alternative, or nothing."""
+    rule = next(rule for rule in EDITS[site] if rule.name == node.name.text)
+    if not rule.ready:
+        return f"the edit `{rule.name}` of {site}"
+    if any(one.init == "least_squares" for one in made):
+        return "`init least_squares`"
+    return ""
+
+
+def _repeated(check: Check, found: list[ir.Alternative]) -> bool:
+    """Report an alternative that is listed twice; conditions may make two of the same differ."""
+    seen: dict[tuple[str, object], ir.Alternative] = {}
+    for one in found:
+        first = seen.setdefault((one.edit, one.value), one)
+        if first is not one and first.when is None and one.when is None:
+            text = one.edit if one.value is None else f"{one.edit} {one.span.text}"
+            also = Label(first.span, "first listed here")
+            message = f"the alternative `{text}` is listed twice"
+            check.error(catalog.E0202, message, one.span, "listed again", also)
+            return True
+    return False
+
+
+# ---- alternatives ----------------------------------------------------------------------------
+
+
+def _edit(
+    check: Check, node: ast.Edit, site: str, scope: Scope
+) -> tuple[ir.Alternative, ...] | None:
+    rules = {rule.name: rule for rule in EDITS[site]}
+    rule = rules.get(node.name.text)
+    if rule is None:
+        unknown(check, "edit", node.name, ("keep", *rules), f"the edits of `{site}` are")
+        return None
+    values = _values(check, node, rule, scope)
+    by = _ranking(check, node, rule, scope)
+    init = _init(check, node, rule, scope)
+    when = layer_condition(check, node.when, scope, "`when`") if node.when else None
+    if values is None or by is None or init is None or (node.when and when is None):
+        return None
+    name, dataset = init or (None, None)
+    ranking = by[0] if by else None
+    return tuple(
+        ir.Alternative(span, rule.name, value, ranking, name, dataset, when)
+        for span, value in values
+    )
+
+
+def _wrong(check: Check, rule: EditRule, span: Span, message: str, label: str) -> None:
+    """E0303: what an edit takes, and how it is written."""
+    notes = (f"it is written `{rule.signature}`",)
+    check.error(catalog.E0303, message, span, label, notes=notes)
+
+
+def _values(
+    check: Check, node: ast.Edit, rule: EditRule, scope: Scope
+) -> tuple[tuple[Span, Fraction | None], ...] | None:
+    """The arguments, one alternative each; none at all is one alternative too."""
+    if not rule.value:
+        if node.args:
+            message = f"`{rule.name}` takes no value"
+            return _wrong(check, rule, node.args[0].span, message, "not needed")
+        return ((node.name.span, None),)
+    if not node.args:
+        return _wrong(check, rule, node.name.span, f"`{rule.name}` needs a value", "how much")
+    found: list[tuple[Span, Fraction | None]] = []
+    for arg in node.args:
+        value = check.value(arg, scope)
+        fitting = fit(value, rule.value)
+        if isinstance(fitting, Misfit):
+            message = f"`{rule.name}` {fitting.problem}"
+            check.error(fitting.code, message, arg.span, fitting.label, helps=fitting.helps)
+        elif isinstance(fitting, Number) and fitting.value >= 1:
+            found.append((arg.span, fitting.value))
+        elif not isinstance(fitting, Failed):
+            message = f"`{rule.name}` needs a number that is known now, of at least 1"
+            check.error(catalog.E0309, message, arg.span, "not such a number")
+    return tuple(found) if len(found) == len(node.args) else None
+
+
+def _ranking(
+    check: Check, node: ast.Edit, rule: EditRule, scope: Scope
+) -> tuple[ir.Ranking, ...] | None:
+    """What follows `by`: nothing when nothing must, `None` after a report."""
+    if node.by is None:
+        if not rule.rankings:
+            return ()
+        message = f"`{rule.name}` needs a ranking to decide what stays"
+        return _wrong(check, rule, node.name.span, message, "by what ranking")
+    value = check.value(node.by, scope)
+    if isinstance(value, Failed):
+        return None
+    if not rule.rankings:
+        message = f"`{rule.name}` takes no ranking"
+        return _wrong(check, rule, node.by.span, message, "not needed")
+    if isinstance(value, Made) and value.name in rule.rankings:
+        criterion = value.text("criterion") or value.name
+        return (ir.Ranking(node.by.span, criterion, value.entity("data")),)
+    what = f"`{value.name}`" if isinstance(value, Made) else noun(value)
+    message = f"`{rule.name}` cannot choose what it keeps by {what}"
+    notes = (f"it takes {quoted(rule.rankings, 'or')}",)
+    check.error(catalog.E0302, message, node.by.span, f"this is {noun(value)}", notes=notes)
+    return None
+
+
+def _init(
+    check: Check, node: ast.Edit, rule: EditRule, scope: Scope
+) -> tuple[str, str | None] | tuple[()] | None:
+    """Initialiser and its dataset, `()` when the edit has none, `None` after a report."""
+    if node.init is None:
+        return (rule.inits[0], None) if rule.inits and rule.ready else ()
+    value = check.value(node.init, scope)
+    if isinstance(value, Failed):
+        return None
+    if not rule.inits:
+        message = f"`{rule.name}` takes no initialiser"
+        return _wrong(check, rule, node.init.span, message, "not needed")
+    if isinstance(value, Made) and value.type == "init" and value.name in rule.inits:
+        return (value.name, value.entity("data"))
+    text = node.init.span.text
+    message = f"`{rule.name}` cannot be initialised by `{text}`"
+    fix = Fix((Edit(node.init.span, rule.inits[0]),), Safety.UNSAFE)
+    helps = (Help(f"use `{rule.inits[0]}`", fix),)
+    notes = (f"it takes {quoted(rule.inits, 'or')}",)
+    check.error(catalog.E0302, message, node.init.span, "does not fit", notes=notes, helps=helps)
+    return None
+
+
+# ---- apply -----------------------------------------------------------------------------------
+
+
+def apply(check: Check, node: ast.Apply) -> None:
+    """`apply kv_cache { ... }`: checked, and noted as having no back end yet."""
+    if node.site.text not in APPLY_SITES:
+        unknown(check, "site", node.site, APPLY_SITES, "an `apply` can change")
+        return
+    scope = Scope(check.main)
+    where = selector(check, node.where, scope) if node.where else None
+    block = Block(f"apply {node.site.text}", node.head, node.span, node.fields)
+    values = check_fields.read(check, block, scope)
+    if values is None or (node.where and where is None):
+        return
+    check.later(node.head, f"`apply {node.site.text}`")
+    check.meaning.append(("apply", node.site.text, where, tuple(sorted(values.items()))))

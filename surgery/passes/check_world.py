@@ -1,0 +1,233 @@
+"""The world of a spec: model, machines, scenarios, datasets and scores.
+
+In: their statements. Out: `Entity`s around the records of `ir.py`, under the names that plans
+give them. Reports what `check_fields.py` does, and values that no such thing can have (E0309):
+an unpinned wheel, a digest that is none, a tail longer than its samples.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Literal, cast
+
+from surgery import catalog, ir
+from surgery.diagnostics import Label
+from surgery.grammar import ast
+from surgery.passes import check_fields
+from surgery.passes.check_fields import Block
+from surgery.passes.check_modules import Module
+from surgery.passes.check_names import undefined
+from surgery.passes.check_scope import Check, Scope
+from surgery.passes.check_tables import FUNCTIONS
+from surgery.passes.check_types import Misfit, exact, fit, whole
+from surgery.passes.check_values import Entity, Failed, Made, Text, Value, Word, noun
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!]*")
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+def _made(check: Check, node: ast.Expr, scope: Scope, kind: str, what: str) -> Made | None:
+    """The call that a declaration is made by, when it returns the right kind of thing."""
+    value = check.value(node, scope)
+    if isinstance(value, Failed):
+        return None
+    found = fit(value, kind)
+    if isinstance(found, Made):
+        return found
+    makers = [f"`{f.signature}`" for f in FUNCTIONS.values() if f.result == kind]
+    message = f"{what} is not made by {noun(value)}"
+    notes = (f"it is made by {' or '.join(makers)}",)
+    check.error(catalog.E0302, message, value.span, f"this is {noun(value)}", notes=notes)
+    return None
+
+
+def _text(values: Mapping[str, Value], name: str) -> str | None:
+    value = values.get(name)
+    return value.text if isinstance(value, Text) else None
+
+
+def declare(
+    check: Check,
+    module: Module,
+    item: ast.Model | ast.Machine | ast.Scenario | ast.Dataset | ast.Score,
+) -> Value:
+    """The entity that a statement declares; `Failed` after a report."""
+    match item:
+        case ast.Model():
+            return model(check, module, item)
+        case ast.Machine():
+            return machine(check, module, item)
+        case ast.Scenario():
+            return scenario(check, module, item)
+        case ast.Dataset():
+            return dataset(check, module, item)
+        case ast.Score():
+            return score(check, module, item)
+
+
+# ---- models ----------------------------------------------------------------------------------
+
+
+def model(check: Check, module: Module, item: ast.Model) -> Value:
+    """`model parent = hf("org/name") { revision = "..." }`."""
+    scope = Scope(module)
+    made = _made(check, item.call, scope, "source", "a model")
+    if made is None:
+        return Failed(item.span)
+    block = Block(f"{made.name} model", item.head, item.span, item.fields)
+    values = check_fields.read(check, block, scope)
+    if values is None or not _identified(check, made, values):
+        return Failed(item.span)
+    kind = cast("Literal['local', 'hf', 'gguf', 'wheel']", made.name)
+    location = next(value.text for _, value in made.args if isinstance(value, Text))
+    decl = ir.ModelDecl(
+        item.head.to(item.call.span),
+        item.name.text,
+        kind,
+        location,
+        made.text("file"),
+        _text(values, "revision"),
+        _text(values, "sha256"),
+    )
+    return Entity(item.head, "model", item.name.text, decl)
+
+
+def _identified(check: Check, made: Made, values: Mapping[str, Value]) -> bool:
+    """Whether the texts that say which model it is have their forms."""
+    digest = values.get("sha256")
+    if isinstance(digest, Text) and not _SHA256.fullmatch(digest.text):
+        message = "a SHA-256 digest is 64 hexadecimal digits in lower case"
+        check.error(catalog.E0309, message, digest.span, f"{len(digest.text)} characters")
+        return False
+    form = {"wheel": _PINNED, "hf": _HUB_NAME}.get(made.name)
+    given = made.args[0][1]
+    if form is None or not isinstance(given, Text) or form.fullmatch(given.text):
+        return True
+    wants = {
+        "wheel": ("a wheel is named with its exact version, as in `name==1.2.3`", "not pinned"),
+        "hf": ("a repository is named as in `organisation/name`", "no such form"),
+    }
+    message, label = wants[made.name]
+    check.error(catalog.E0309, message, given.span, label)
+    return False
+
+
+# ---- machines and scenarios ------------------------------------------------------------------
+
+
+def machine(check: Check, module: Module, item: ast.Machine) -> Value:
+    """`machine node = 8 * nvidia.h100_sxm { ... }`, or a new device."""
+    scope = Scope(module)
+    value = check.value(item.value, scope)
+    device = isinstance(value, Made) and value.type == "device"
+    block = Block("device" if device else "machine", item.head, item.span, item.fields)
+    values = check_fields.read(check, block, scope)
+    if values is None or isinstance(value, Failed):
+        return Failed(item.span)
+    if isinstance(value, Made) and device:
+        base = ir.Machine(item.head, "", value.text("name") or "", 1, ())
+    elif isinstance(value, Entity) and isinstance(value.decl, ir.Machine):
+        base = value.decl
+    else:
+        message = f"a machine is not made of {noun(value)}"
+        notes = ('it is made of machines, as in `8 * nvidia.h100_sxm`, or of a `device("...")`',)
+        label = f"this is {noun(value)}"
+        return check.error(catalog.E0302, message, value.span, label, notes=notes)
+    fields = dict(base.fields) | {name: exact(each) for name, each in values.items()}
+    name = module.qualified(item.name.text)
+    decl = ir.Machine(item.head, name, base.device, base.gpus, tuple(sorted(fields.items())))
+    shared = fields.get("tensor_parallel")
+    if shared is not None and decl.gpus % shared != 0:
+        at = values["tensor_parallel"].span if "tensor_parallel" in values else item.head
+        message = f"{shared} GPUs cannot share a layer evenly on a machine that has {decl.gpus}"
+        return check.error(catalog.E0309, message, at, f"{decl.gpus} is no multiple of {shared}")
+    return Entity(item.head, "machine", name, decl)
+
+
+def scenario(check: Check, module: Module, item: ast.Scenario) -> Value:
+    """`scenario long on node { prefill = ... }`."""
+    scope = Scope(module)
+    values = check_fields.read(check, Block("scenario", item.head, item.span, item.fields), scope)
+    on = _on(check, item.machine, scope)
+    if values is None or on is None:
+        return Failed(item.span)
+    batch = values["batch"]
+    name = module.qualified(item.name.text)
+    decl = ir.Scenario(
+        item.head,
+        name,
+        on.name,
+        whole(values["prefill"]),
+        whole(values["decode"]),
+        None if isinstance(batch, Word) else whole(batch),
+    )
+    return Entity(item.head, "scenario", name, decl)
+
+
+def _on(check: Check, ident: ast.Ident, scope: Scope) -> Entity | None:
+    module = scope.module
+    if ident.text not in module.items and ident.text not in module.lost:
+        undefined(check, ident.text, ident.span, scope)
+        return None
+    value = check.value(ast.Name(ident.span, ident.text), scope)
+    found = fit(value, "machine")
+    if isinstance(found, Misfit):
+        message = f"a scenario runs on a machine, and `{ident.text}` is {noun(value)}"
+        check.error(catalog.E0302, message, ident.span, found.label)
+        return None
+    return found if isinstance(found, Entity) else None
+
+
+# ---- datasets and scores ---------------------------------------------------------------------
+
+
+def dataset(check: Check, module: Module, item: ast.Dataset) -> Value:
+    """`dataset text = local("data/text.jsonl") { take = 256 ... }`."""
+    scope = Scope(module)
+    made = _made(check, item.call, scope, "source", "a dataset")
+    if made is not None and made.name not in ("local", "hf"):
+        message = f"a dataset cannot come from `{made.name}(...)`"
+        notes = ("it comes from `local(...)` or `hf(...)`",)
+        check.error(catalog.E0302, message, made.span, "a place for models", notes=notes)
+        made = None
+    values = check_fields.read(check, Block("dataset", item.head, item.span, item.fields), scope)
+    if made is None or values is None:
+        return Failed(item.span)
+    name = module.qualified(item.name.text)
+    location = made.text("path") or made.text("name") or ""
+    if made.name == "local":
+        location = str(module.folder / location)
+    else:
+        check.later(item.call.span, "a dataset from the hub")
+    decl = ir.Dataset(
+        item.head,
+        name,
+        "local" if made.name == "local" else "hf",
+        location,
+        whole(values["take"]),
+        whole(values["length"]),
+        whole(values["seed"]) if "seed" in values else 0,
+    )
+    return Entity(item.head, "dataset", name, decl)
+
+
+def score(check: Check, module: Module, item: ast.Score) -> Value:
+    """`score damage = swap_one(metric: kl(logits), on: text) { tail = 8K tok }`."""
+    scope = Scope(module)
+    made = _made(check, item.call, scope, "recipe", "a score")
+    values = check_fields.read(check, Block("score", item.head, item.span, item.fields), scope)
+    if made is None or values is None:
+        return Failed(item.span)
+    on = dict(made.args)["on"]
+    if not isinstance(on, Entity) or not isinstance(on.decl, ir.Dataset):
+        return Failed(item.span)
+    tail = whole(values["tail"]) if "tail" in values else None
+    if tail is not None and tail > on.decl.length:
+        also = Label(on.decl.span, f"its samples have {on.decl.length} tok")
+        message = "the tail of a score is longer than its samples"
+        span = values["tail"].span
+        return check.error(catalog.E0309, message, span, f"{tail} tok", also)
+    name = module.qualified(item.name.text)
+    return Entity(item.head, "score", name, ir.Score(item.head, name, "kl", on.name, tail))
