@@ -1,0 +1,85 @@
+"""The boxes of the pipeline, one frozen dataclass each: read this to learn the domain.
+
+    text -> AST -> Spec -> Model -> Space -> Library -> Plan -> checkpoint + runtime
+
+`Spec` is what the user asked for, `Model` what the parent is (headers only, no weights), `Space`
+every legal alternative of every site of every layer with its costs, `Plan` one alternative per
+site. Not here: any behaviour beyond small derived properties. Sequences are tuples, numbers are
+exact (`int`, `Fraction`), lengths are tokens, sizes are bytes.
+"""
+
+from surgery.ir.model import (
+    Attention,
+    Block,
+    Experts,
+    Ffn,
+    Layer,
+    Model,
+    TensorFile,
+    TensorSpec,
+)
+from surgery.ir.plan import (
+    Decision,
+    Evidence,
+    Plan,
+)
+from surgery.ir.site import (
+    Site,
+)
+from surgery.ir.space import (
+    Candidate,
+    Cost,
+    Measured,
+    SiteOptions,
+    Space,
+)
+from surgery.ir.spec import (
+    Alternative,
+    Choice,
+    Dataset,
+    Emit,
+    InputValue,
+    Machine,
+    ModelDecl,
+    NotYet,
+    Objective,
+    Ranking,
+    Requirement,
+    Scenario,
+    Score,
+    Spec,
+)
+
+__all__ = [
+    "Alternative",
+    "Attention",
+    "Block",
+    "Candidate",
+    "Choice",
+    "Cost",
+    "Dataset",
+    "Decision",
+    "Emit",
+    "Evidence",
+    "Experts",
+    "Ffn",
+    "InputValue",
+    "Layer",
+    "Machine",
+    "Measured",
+    "Model",
+    "ModelDecl",
+    "NotYet",
+    "Objective",
+    "Plan",
+    "Ranking",
+    "Requirement",
+    "Scenario",
+    "Score",
+    "Site",
+    "SiteOptions",
+    "Space",
+    "Spec",
+    "TensorFile",
+    "TensorSpec",
+]

@@ -1,0 +1,126 @@
+"""What the parent is: `Model`, read from headers alone, and the blocks of its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from surgery.ir.site import Site
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """One attention block. `window` counts the current token; `None` is full attention."""
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    window: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ffn:
+    """One dense gated FFN of intermediate size `width`."""
+
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """One mixture of `count` experts of intermediate size `width`, `active` per token."""
+
+    count: int
+    active: int
+    width: int
+
+
+Block: TypeAlias = Attention | Ffn | Experts
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What a layer is; `None` in place of a block means that the block is not there (no-op)."""
+
+    index: int
+    attention: Attention | None
+    mlp: Ffn | Experts | None
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The sites a parent layer offers, in plan order."""
+        mlp = Site.EXPERTS if isinstance(self.mlp, Experts) else Site.FFN
+        return (Site.ATTENTION, mlp)
+
+    def block(self, site: Site) -> Block | None:
+        """The block at `site`."""
+        return self.attention if site is Site.ATTENTION else self.mlp
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """A tensor that the family says the parent has.
+
+    `shape` is as stored; `dtype` the safetensors name (BF16, F32, U8, ...). `axes` names each
+    dimension: experts, ffn (FFN channels; `ffn*2` interleaved gate and up), heads, kv_heads
+    (times head_dim), hidden, vocab, or `-`. `layer` and `site` are `None` outside layers; a
+    tensor that every block of a layer needs (a norm that feeds the site) belongs to that site.
+    `numel` counts parameters, which for packed MXFP4 is not the number of stored elements:
+    scales count none, each byte of blocks counts two.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    axes: tuple[str, ...]
+    layer: int | None
+    site: Site | None
+    nbytes: int
+    numel: int
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFile:
+    """Where a tensor's bytes are: shard file name, absolute byte range within that file."""
+
+    shard: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The parent: geometry from `config.json`, tensors from safetensors headers. No weights.
+
+    `directory` is where the files are (never written to an artefact); `files` is empty when only
+    a `config.json` is there: then everything but measuring and cutting works. `digest` is the
+    SHA-256 of config and headers, `tensors` in canonical (name) order.
+    """
+
+    name: str
+    source: str
+    directory: Path
+    digest: str
+    family: str
+    config: Mapping[str, object] = field(repr=False)
+    hidden: int
+    vocab: int
+    context: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    tied: bool
+    layers: tuple[Layer, ...]
+    tensors: tuple[TensorSpec, ...] = field(repr=False)
+    files: Mapping[str, TensorFile] = field(repr=False)
+
+    @property
+    def params(self) -> int:
+        """Parameters, tied ones counted once."""
+        return sum(tensor.numel for tensor in self.tensors)
+
+    @property
+    def weights(self) -> int:
+        """Bytes of all tensors as stored."""
+        return sum(tensor.nbytes for tensor in self.tensors)

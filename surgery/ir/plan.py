@@ -1,0 +1,48 @@
+"""What shall be: `Plan`, one decision per site with the evidence for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from surgery.ir.site import Site
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One site of the plan: its text, the artefact hash ("" when unchanged), what is kept."""
+
+    layer: int
+    site: Site
+    text: str
+    artefact: str = ""
+    kept: tuple[int, ...] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A checked requirement: `@label value op limit`, all as printed."""
+
+    label: str
+    value: str
+    op: str
+    limit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A lock file for an architecture; `plan.py` writes and reads its text.
+
+    Three parts by volatility: provenance (name, hash pairs), decisions, evidence. `stated` is the
+    decision hash that a file claims where that is not the hash of its decisions: it was edited.
+    """
+
+    spec: tuple[str, str]
+    parent: tuple[str, str]
+    library: str
+    toolchain: str
+    decisions: tuple[Decision, ...]
+    solver: tuple[tuple[str, str], ...]
+    objective: tuple[str, str]
+    requirements: tuple[Evidence, ...]
+    metrics: tuple[tuple[str, str], ...]
+    stated: str | None = None

@@ -1,0 +1,108 @@
+"""What could be: `Space`, every alternative of every site with its costs; and measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from surgery.ir.model import Block, Model
+from surgery.ir.site import Site
+from surgery.ir.spec import Alternative
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Exact costs of one block as stored: additive over sites and layers.
+
+    `kv_per_token` and `kv_window` give KV bytes per sequence at any length (`kv_bytes`): in BF16,
+    2 * kv_heads * head_dim * 2 bytes per token held, and a window holds no more than its own.
+    """
+
+    params: int
+    weights: int
+    kv_per_token: int = 0
+    kv_window: int | None = None
+
+    def kv_bytes(self, tokens: int) -> int:
+        """KV-cache bytes of one sequence of `tokens` tokens."""
+        held = tokens if self.kv_window is None else min(tokens, self.kv_window)
+        return self.kv_per_token * held
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One alternative of one site of one layer.
+
+    `text` is what the plan shows and is absolute (`window(8K)`, `full`, `64`); `address` is
+    `layer.19.attention.window(8K)`: the library key's subject, the MIP column's name, the place
+    in diagnostics. `block` is what the site becomes (`None`: no-op). `kept` lists, for edits that
+    select, the surviving experts or FFN channels in ascending parent order; it stays `None` until
+    `passes/rank.py` has filled it in. `artefact` is the hash of the edited block's content
+    (parent tensors, edit, arguments, kept list), "" for the parent's own block.
+    """
+
+    address: str
+    layer: int
+    site: Site
+    text: str
+    block: Block | None
+    cost: Cost
+    alternative: Alternative | None = field(repr=False)
+    kept: tuple[int, ...] | None = field(default=None, repr=False)
+    artefact: str = ""
+
+    @property
+    def edit(self) -> str:
+        """The edit's name, `keep` for the parent's own block."""
+        return self.alternative.edit if self.alternative else "keep"
+
+    @property
+    def changed(self) -> bool:
+        """Whether the block differs from the parent's."""
+        return self.edit != "keep"
+
+
+@dataclass(frozen=True, slots=True)
+class SiteOptions:
+    """All candidates of one site; exactly one is chosen. A site nobody edits has one."""
+
+    layer: int
+    site: Site
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def keep(self) -> Candidate | None:
+        """The parent's own block, when it is on offer."""
+        return next((c for c in self.candidates if not c.changed), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Every site of every layer with its candidates, ordered by layer, then site.
+
+    `fixed` is the cost of what no choice changes: embeddings, final norm, output head.
+    """
+
+    model: Model
+    options: tuple[SiteOptions, ...]
+    fixed: Cost
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """All candidates in canonical order: the columns of the MIP."""
+        return tuple(c for option in self.options for c in option.candidates)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Damage of every candidate under every score: `damage[score][address]` in nats per token.
+
+    Unchanged blocks are exactly 0. `digest` hashes what was measured (keys and values).
+    """
+
+    damage: Mapping[str, Mapping[str, float]]
+    digest: str
+    errors: Mapping[str, Mapping[str, float]] = field(
+        default_factory=dict[str, Mapping[str, float]]
+    )
+    """Standard errors over samples, like `damage`; absent for a single sample."""

