@@ -1,0 +1,218 @@
+"""Why no architecture satisfies the requirements: a minimal conflict, and what would be possible.
+
+In: a problem that has no solution, and a way to ask for least values. Out: one E0601. Not here:
+the solver.
+
+A deletion filter over the requirements, in the order of the spec, leaves a set that conflicts
+while every smaller part of it does not ("one candidate per site" is never in question). HiGHS's
+own irreducible systems see the LP relaxation only and would name too few. For each requirement
+of the set one more solve asks for its best value with all the others kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import ceil, floor, log10
+
+from surgery import catalog
+from surgery.diagnostics import Diagnostic, Label
+from surgery.passes.constrain import Problem
+from surgery.passes.linear import Clause, Extreme, Linear, Ratio, constant
+from surgery.passes.outcome import Minimise
+from surgery.units import BYTES, NUMBER, PARAMS, UNITS
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best that one requirement can reach while others hold: the value, exact and printed."""
+
+    clause: Clause
+    value: Fraction
+    text: str
+    chosen: tuple[int, ...]
+    """Candidate columns of a choice that reaches it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A minimal conflicting set, as indices of requirements of the spec, ascending.
+
+    `best` gives what each can reach with all other requirements of the spec (`complete`), or
+    where those conflict without it, too, with the others of the set.
+    """
+
+    requirements: tuple[int, ...]
+    best: tuple[Best | None, ...]
+    complete: tuple[bool, ...]
+
+
+def infeasible(problem: Problem, minimise: Minimise) -> Diagnostic:
+    """E0601 with the conflict, its labels and what relaxing one requirement would take."""
+    found = conflict(problem, minimise)
+    labels = tuple(
+        Label(_clause(problem, index, best).span, _text(best), primary=number == 0)
+        for number, (index, best) in enumerate(zip(found.requirements, found.best, strict=True))
+    )
+    message = "no architecture satisfies all of the requirements"
+    return Diagnostic(catalog.E0601, message, labels, notes=_notes(problem, found))
+
+
+def conflict(problem: Problem, minimise: Minimise) -> Conflict:
+    """The minimal conflict that the deletion filter finds, and the best value of each member."""
+    kept = sorted({clause.requirement for clause in problem.clauses})
+    everything = tuple(kept)
+    for index in everything:
+        rest = [other for other in kept if other != index]
+        if minimise(_rows(problem, rest), constant(0)).status == "infeasible":
+            kept = rest
+    best: list[Best | None] = []
+    complete: list[bool] = []
+    for index in kept:
+        reached = _best(problem, minimise, index, everything)
+        complete.append(reached is not None)
+        best.append(reached or _best(problem, minimise, index, kept))
+    return Conflict(tuple(kept), tuple(best), tuple(complete))
+
+
+def _rows(problem: Problem, requirements: Collection[int]) -> tuple[Linear, ...]:
+    clauses = (c for c in problem.clauses if c.requirement in requirements)
+    return tuple(row for clause in clauses for row in clause.rows)
+
+
+def _clause(problem: Problem, index: int, best: Best | None) -> Clause:
+    if best is not None:
+        return best.clause
+    return next(c for c in problem.clauses if c.requirement == index)
+
+
+# ---- the best value of one requirement -------------------------------------------------------
+
+
+def _best(
+    problem: Problem, minimise: Minimise, index: int, requirements: Collection[int]
+) -> Best | None:
+    """The least violation of one row of a requirement with everything else kept.
+
+    A requirement of several rows gives up one of them; the cheapest, relative to its limit, is
+    what is told. `None` if giving up any one of them is not enough.
+    """
+    others = _rows(problem, [n for n in requirements if n != index])
+    own = [c for c in problem.clauses if c.requirement == index]
+    found: list[tuple[Fraction, int, Best]] = []
+    for clause in own:
+        siblings = tuple(row for c in own if c is not clause for row in c.rows)
+        for number, row in enumerate(clause.rows):
+            rest = tuple(r for n, r in enumerate(clause.rows) if n != number)
+            rows = (*others, *siblings, *rest)
+            if (reached := _reached(problem, minimise, clause, row, rows)) is not None:
+                found.append((_miss(clause, problem, reached), len(found), reached))
+    return min(found, key=lambda item: item[:2])[2] if found else None
+
+
+def _reached(
+    problem: Problem, minimise: Minimise, clause: Clause, row: Linear, rows: Sequence[Linear]
+) -> Best | None:
+    """What the clause comes to when `row` is as small as the other rows allow."""
+    outcome = minimise(rows, row)
+    if outcome.status != "optimal":
+        return None
+    chosen = outcome.chosen
+    if isinstance(clause.value, Ratio):
+        chosen = _best_ratio(problem, minimise, clause, rows, chosen)
+    active = problem.columns.active(chosen)
+    value = clause.value.at(active)
+    if value is None or isinstance(clause.value, Extreme):
+        # The rows of a least or greatest value count the layers beyond the limit.
+        clause = replace(clause, dimension=NUMBER, unit="exceptions")
+        return Best(clause, outcome.value, clause.shown(outcome.value), chosen)
+    limit = clause.limit.at(active) or Fraction(0)
+    return Best(clause, value, attainable(clause, value, up=value > limit), chosen)
+
+
+def _best_ratio(
+    problem: Problem,
+    minimise: Minimise,
+    clause: Clause,
+    rows: Sequence[Linear],
+    chosen: tuple[int, ...],
+) -> tuple[int, ...]:
+    """Dinkelbach's iteration: the extreme of a ratio as a few linear questions, exactly."""
+    ratio = clause.value
+    if not isinstance(ratio, Ratio):
+        raise TypeError("a ratio is needed")
+    sign = -1 if ratio.at(problem.columns.active(chosen)) < _limit(clause) else 1
+    while True:
+        value = ratio.at(problem.columns.active(chosen))
+        outcome = minimise(rows, ratio.top.plus(ratio.bottom, -value).times(sign))
+        if outcome.status != "optimal" or outcome.value >= 0:
+            return chosen
+        chosen = outcome.chosen
+
+
+def _limit(clause: Clause) -> Fraction:
+    return clause.limit.at(()) or Fraction(0)
+
+
+def _miss(clause: Clause, problem: Problem, best: Best) -> Fraction:
+    """How far a value is from its limit, relative to the limit."""
+    limit = clause.limit.at(problem.columns.active(best.chosen)) or Fraction(0)
+    return abs(best.value - limit) / (abs(limit) or 1)
+
+
+# ---- words -----------------------------------------------------------------------------------
+
+
+def attainable(clause: Clause, value: Fraction, *, up: bool) -> str:
+    """A value as printed, rounded to the side on which it can be asked for.
+
+    Someone who copies the printed number into the spec must get a plan.
+    """
+    step = _step(clause, abs(value))
+    rounded = (ceil(value / step) if up else floor(value / step)) * step
+    text = clause.shown(rounded)
+    if clause.unit != "layers":
+        return text
+    return f"{text} layer" if rounded == 1 else f"{text} layers"
+
+
+def _step(clause: Clause, size: Fraction) -> Fraction:
+    """The last printed digit of a value, in base units (see `units.format_quantity`)."""
+    if size == 0:
+        return Fraction(1, 10**6)
+    if clause.unit == "x":
+        return Fraction(1, 100)
+    if clause.unit != "%" and clause.dimension == BYTES:
+        units = [UNITS[name].scale for name in ("TiB", "GiB", "MiB", "KiB")]
+        scale = next((s for s in units if size >= s), None)
+        return Fraction(1) if scale is None else scale / (100 if size < 100 * scale else 10)
+    if clause.dimension == PARAMS:
+        scale = next((Fraction(s) for s in (10**9, 10**6, 10**3) if size >= s), None)
+        return Fraction(1) if scale is None else scale / (100 if size < 1000 * scale else 1)
+    if clause.dimension == NUMBER and size.denominator == 1:
+        return Fraction(1)
+    return Fraction(10) ** (floor(log10(size)) - 3)
+
+
+def _text(best: Best | None) -> str:
+    return f"best possible with the others: {best.text}" if best else "cannot hold with the others"
+
+
+def _notes(problem: Problem, found: Conflict) -> tuple[str, ...]:
+    count, total = len(found.requirements), len(problem.spec.requirements)
+    if count == 1:
+        notes = ["this requirement alone cannot be satisfied"]
+    else:
+        fewer = "either" if count == 2 else f"any {count - 1}"
+        notes = [
+            f"these {count} of {total} requirements conflict; {fewer} of them can be satisfied"
+        ]
+    ways = [
+        f"{best.clause.label} to {best.text}"
+        for best, complete in zip(found.best, found.complete, strict=True)
+        if best is not None and complete and best.clause.unit != "exceptions"
+    ]
+    if ways:
+        notes.append("relaxing one is enough: " + ", or ".join(ways))
+    return tuple(notes)

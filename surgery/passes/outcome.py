@@ -1,0 +1,37 @@
+"""What asking for a least value comes to, and how `explain.py` asks without a solver.
+
+In: nothing. Out: `Outcome` and the `Minimise` protocol that `solve.Solver` implements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal, Protocol
+
+from surgery.passes.linear import Linear
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The answer to one question: least value of a form among the choices that keep all rows.
+
+    `chosen` (candidate columns, ascending) and `value` (exact) are empty and 0 when there is no
+    choice; `bound` is what the solver proved that no choice goes below, `gap` their distance
+    relative to the larger of the value and what there was to gain.
+    """
+
+    status: Literal["optimal", "infeasible", "stopped"]
+    chosen: tuple[int, ...] = ()
+    value: Fraction = Fraction(0)
+    bound: Fraction = Fraction(0)
+    gap: float = 0.0
+
+
+class Minimise(Protocol):
+    """Asks for the least value of `goal` subject to `rows`, each <= 0."""
+
+    def __call__(self, rows: Sequence[Linear], goal: Linear) -> Outcome:
+        """The answer, exact unless `stopped`."""
+        ...

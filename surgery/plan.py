@@ -1,0 +1,241 @@
+"""A plan: built from what the passes chose, resolved back to candidates, as text and as JSON.
+
+In: the chosen candidates and what was checked about them. Out: `Plan`, its canonical text
+(`lockfile.py`), and documented JSON of the same content. Refuses (E0808) files that this version
+did not write and (E0801) decisions that a space does not offer. Not here: choosing
+(`passes/solve.py`), comparing (`diff.py`), views (`show.py`).
+
+A `Plan` may hold full digests (fresh from `build`, and in JSON); the text shortens them to 16 hex
+digits, 6 for an artefact. So `parse(text(p)) == short(p)`, and a plan that was read from text is
+its own `short`.
+
+Why the kept lists are in the file: together with the parent they are all that cutting needs, so
+a committed plan rebuilds its checkpoint after the library is gone, and a reader sees which
+experts survive. They come last because nobody reviews them, and stay outside the decision hash
+because the artefact suffix of a decision (`64#314537`) already depends on them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path, PurePosixPath
+from typing import cast
+
+from surgery import catalog
+from surgery.diagnostics import Code, Diagnostic, Stop
+from surgery.ir import Candidate, Cost, Decision, Evidence, Measured, Plan, Site, Space, Spec
+from surgery.lockfile import ARTEFACT, address, canonical, decision, parse, short, text
+from surgery.units import format_bytes, format_params, format_tokens, significant
+
+__all__ = [
+    "build",
+    "canonical",
+    "chosen",
+    "decision",
+    "from_json",
+    "parse",
+    "read",
+    "short",
+    "sizes",
+    "text",
+    "to_json",
+]
+
+FORMAT_VERSION = 1
+"""Version of the JSON."""
+
+
+# ---- building --------------------------------------------------------------------------------
+
+
+def build(
+    spec: Spec,
+    space: Space,
+    measured: Measured,
+    chosen: Sequence[Candidate],
+    *,
+    solver: tuple[tuple[str, str], ...],
+    objective: tuple[str, str],
+    requirements: tuple[Evidence, ...],
+    toolchain: str,
+) -> Plan:
+    """The plan that takes `chosen`, one candidate per site, in canonical order and full digests.
+
+    `solver`, `objective` and `requirements` are what the solver proved and re-verified, as
+    printed (`passes/solve.py` makes them). Metrics are exact sums over the chosen costs.
+    """
+    plan = Plan(
+        spec=(PurePosixPath(spec.source.name).name, spec.digest),
+        parent=(space.model.source, space.model.digest),
+        library=measured.digest,
+        toolchain=toolchain,
+        decisions=tuple(Decision(c.layer, c.site, c.text, c.artefact, c.kept) for c in chosen),
+        solver=solver,
+        objective=objective,
+        requirements=requirements,
+        metrics=(
+            *sizes((space.fixed, *(c.cost for c in chosen)), space.model.context),
+            *_scores(measured, chosen),
+        ),
+    )
+    return canonical(plan)
+
+
+def sizes(costs: Sequence[Cost], context: int) -> tuple[tuple[str, str], ...]:
+    """The metrics every plan states, as printed: params, weights, KV per sequence.
+
+    `costs` are those of the whole model, the fixed one included; KV is at `context` tokens.
+    """
+    return (
+        ("params", format_params(sum(cost.params for cost in costs))),
+        ("weights", format_bytes(sum(cost.weights for cost in costs))),
+        (
+            f"kv@{format_tokens(context)}",
+            f"{format_bytes(sum(cost.kv_bytes(context) for cost in costs))}/seq",
+        ),
+    )
+
+
+def _scores(measured: Measured, chosen: Sequence[Candidate]) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (score, significant(sum(damage[c.address] for c in chosen)))
+        for score, damage in sorted(measured.damage.items())
+    )
+
+
+def chosen(plan: Plan, space: Space) -> tuple[Candidate, ...]:
+    """The candidates that a plan decides on, with its kept lists, in the order of the space.
+
+    Needs no library: the plan lists what every selecting edit keeps. Raises `Stop` (E0801) when
+    the space does not offer a decision, or the plan leaves a site undecided.
+    """
+    decided = {(d.layer, d.site): d for d in plan.decisions}
+    places = [(option.layer, option.site) for option in space.options]
+    for place in sorted(set(decided) - set(places)):
+        raise _stale(plan, f"the model has no site `{address(*place)}`")
+    found: list[Candidate] = []
+    for option in space.options:
+        decision = decided.get((option.layer, option.site))
+        where = address(option.layer, option.site)
+        if decision is None:
+            raise _stale(plan, f"the plan decides nothing for `{where}`")
+        edited = bool(decision.artefact)
+        same = [c for c in option.candidates if c.text == decision.text]
+        # An alternative may restate the parent's block: then the suffix tells them apart.
+        match = next((c for c in same if c.changed is edited), same[0] if same else None)
+        if match is None:
+            raise _stale(plan, f"the spec offers no `{decision.text}` for `{where}`")
+        found.append(replace(match, kept=decision.kept, artefact=_artefact(match, decision)))
+    return tuple(found)
+
+
+def _artefact(candidate: Candidate, decision: Decision) -> str:
+    """The full hash where the candidate has it and it agrees, else what the plan states."""
+    agrees = candidate.artefact[:ARTEFACT] == decision.artefact[:ARTEFACT]
+    return candidate.artefact if agrees else decision.artefact
+
+
+def _stale(plan: Plan, message: str) -> Stop:
+    return Stop(Diagnostic(catalog.E0801, message, subject=plan.spec[0]))
+
+
+# ---- files and JSON --------------------------------------------------------------------------
+
+
+def read(path: Path) -> Plan:
+    """The plan in a text file. Raises `Stop`: E0001 unreadable, E0002 no UTF-8, E0808 no plan."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        reason = (error.strerror or "cannot be read").lower()
+        raise _broken(catalog.E0001, f"cannot read the plan: {reason}", str(path)) from error
+    try:
+        content = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        message = f"byte {error.start} of the plan is not UTF-8 text"
+        raise _broken(catalog.E0002, message, str(path)) from error
+    return parse(content, str(path))
+
+
+def _broken(code: Code, message: str, subject: str) -> Stop:
+    return Stop(Diagnostic(code, message, subject=subject))
+
+
+def to_json(plan: Plan) -> str:
+    """The plan as JSON, keys in fixed order, with `format_version` and whatever digests it has."""
+    data: dict[str, object] = {
+        "format_version": FORMAT_VERSION,
+        "decision": decision(plan),
+        "stated": plan.stated,
+        "spec": {"name": plan.spec[0], "sha256": plan.spec[1]},
+        "parent": {"source": plan.parent[0], "sha256": plan.parent[1]},
+        "library": plan.library,
+        "toolchain": plan.toolchain,
+        "decisions": [asdict(d) | {"site": d.site.value} for d in plan.decisions],
+        "solver": dict(plan.solver),
+        "objective": {"text": plan.objective[0], "value": plan.objective[1]},
+        "requirements": [asdict(r) for r in plan.requirements],
+        "metrics": dict(plan.metrics),
+    }
+    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+
+def from_json(content: str, name: str = "<json>") -> Plan:
+    """The plan that `to_json` wrote. Raises `Stop` (E0808) for anything else."""
+    try:
+        data = cast("Mapping[str, object]", json.loads(content))
+        version = data["format_version"]
+        if version != FORMAT_VERSION:
+            message = f"plan format {version!r} is unknown: this version reads {FORMAT_VERSION}"
+            raise _broken(catalog.E0808, message, name)
+        return _plan_of(data)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        message = "this JSON is not a plan of this version"
+        raise _broken(catalog.E0808, message, name) from error
+
+
+def _plan_of(data: Mapping[str, object]) -> Plan:
+    known = {"format_version", "decision", "stated", "spec", "parent", "library", "toolchain"}
+    known |= {"decisions", "solver", "objective", "requirements", "metrics"}
+    if set(data) != known:
+        raise KeyError(", ".join(sorted(set(data) ^ known)))
+    spec, parent, objective = (_texts(data[key]) for key in ("spec", "parent", "objective"))
+    stated = data["stated"]
+    return Plan(
+        spec=(spec["name"], spec["sha256"]),
+        parent=(parent["source"], parent["sha256"]),
+        library=str(data["library"]),
+        toolchain=str(data["toolchain"]),
+        decisions=tuple(_decision_of(d) for d in _list(data["decisions"])),
+        solver=tuple(_texts(data["solver"]).items()),
+        objective=(objective["text"], objective["value"]),
+        requirements=tuple(Evidence(**_texts(r)) for r in _list(data["requirements"])),
+        metrics=tuple(_texts(data["metrics"]).items()),
+        stated=None if stated is None else str(stated),
+    )
+
+
+def _decision_of(data: object) -> Decision:
+    found = cast("dict[str, object]", data)
+    kept = found["kept"]
+    return Decision(
+        layer=int(cast("int", found["layer"])),
+        site=Site(str(found["site"])),
+        text=str(found["text"]),
+        artefact=str(found["artefact"]),
+        kept=None if kept is None else tuple(int(n) for n in cast("list[int]", kept)),
+    )
+
+
+def _texts(data: object) -> dict[str, str]:
+    if not isinstance(data, dict):
+        raise TypeError("an object is expected here")
+    return {str(k): str(v) for k, v in cast("dict[object, object]", data).items()}
+
+
+def _list(data: object) -> list[object]:
+    if not isinstance(data, list):
+        raise TypeError("a list is expected here")
+    return cast("list[object]", data)
