@@ -4,7 +4,7 @@ In: typed expressions of `require` and the objective, as `passes/check.py` made 
 `Affinity`, and for what no row can express the smallest guilty subexpression (E0502). The rules
 follow disciplined convex programming: a sum of linear parts is linear, a product has at most one
 factor that depends on the choices, a quotient by something linear is a ratio, which may stand on
-one side of a comparison with a constant. Not here: messages (`passes/check_wishes.py`) or rows
+one side of a comparison with a constant. Not here: messages (`checking/wishes.py`) or rows
 (`passes/constrain.py`).
 """
 

@@ -6,15 +6,15 @@ import pytest
 from check_fixtures import BASE, check_text
 
 from surgery.affine import Affinity, classify, offence
+from surgery.checking.define import define
+from surgery.checking.exprs import elaborate
+from surgery.checking.modules import load
+from surgery.checking.scope import Check, Scope
+from surgery.checking.values import is_expr
 from surgery.diagnostics import Sink
 from surgery.expr import Expr, ScoreTotal
 from surgery.grammar import ast
 from surgery.grammar.parse import parse
-from surgery.passes.check_define import define
-from surgery.passes.check_exprs import elaborate
-from surgery.passes.check_modules import load
-from surgery.passes.check_scope import Check, Scope
-from surgery.passes.check_values import is_expr
 from surgery.source import Source
 
 

@@ -14,6 +14,7 @@ from spec_texts import OSS, SMOL
 
 from surgery import ir
 from surgery.affine import walk
+from surgery.checking.tables import BLOCKS, BUILT_IN, EDITS, FUNCTIONS, READY_SITES
 from surgery.expr import (
     Arith,
     Fact,
@@ -22,7 +23,6 @@ from surgery.expr import (
     Metric,
     ScoreTotal,
 )
-from surgery.passes.check_tables import BLOCKS, BUILT_IN, EDITS, FUNCTIONS, READY_SITES
 
 SPECS = Path(__file__).parent.parent / "specs"
 

@@ -24,7 +24,7 @@ from surgery.diagnostics import Sink
 from surgery.expr import Expr, If, Metric
 from surgery.ir import Measured, Site, Space, Spec
 from surgery.passes import constrain
-from surgery.passes.linear import Linear
+from surgery.solving.linear import Linear
 from surgery.source import Source
 from surgery.units import BYTES, NUMBER, PARAMS
 

@@ -9,6 +9,8 @@ import pytest
 from space_fixtures import KEEP, alternative, gpt_oss, smollm
 
 from surgery import edits
+from surgery.checking.tables import EDITS as RULES
+from surgery.checking.tables import READY_SITES
 from surgery.edits.attention import legal_kv_heads
 from surgery.ir import (
     Alternative,
@@ -23,8 +25,6 @@ from surgery.ir import (
     Site,
 )
 from surgery.ops import Copy, MeanHeads, Take
-from surgery.passes.check_tables import EDITS as RULES
-from surgery.passes.check_tables import READY_SITES
 
 MIXTURE = gpt_oss(num_hidden_layers=2, layer_types=["sliding_attention", "full_attention"])
 DENSE = smollm(num_hidden_layers=2)

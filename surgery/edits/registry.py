@@ -2,7 +2,7 @@
 
 In: parent blocks and alternatives of a `choose`. Out: the edit of a name, the plan text of a
 parent block, and refusals, which the file of each edit decides. Clauses that an edit does not
-take are a `ValueError`: `passes/check_edits.py` reports them.
+take are a `ValueError`: `checking/edits.py` reports them.
 """
 
 from __future__ import annotations

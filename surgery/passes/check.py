@@ -5,9 +5,9 @@ in canonical order with its digest, or `None` when anything was wrong; every mis
 the consequence of another has been reported to the sink. What checks but has no back end yet is
 listed in `Spec.not_yet`. Reads no model: layers, widths and sizes are checked by later passes.
 
-The work is done by the `check_*.py` beside this file: `check_define` and `check_world` for what
-has a name, `check_exprs` and its parts for expressions, `check_edits`, `check_wishes` and
-`check_after` for the rest, `check_spec` for the result; `check_tables` is the vocabulary.
+The work is done by `surgery/checking/`: `define` and `world` for what
+has a name, `exprs` and its parts for expressions, `edits`, `wishes` and
+`after` for the rest, `spec` for the result; `tables` is the vocabulary.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from surgery import catalog, ir
+from surgery.checking import after, edits, wishes
+from surgery.checking.define import define
+from surgery.checking.exprs import elaborate
+from surgery.checking.modules import Module, load
+from surgery.checking.names import quoted, resolve
+from surgery.checking.scope import Check
+from surgery.checking.spec import Wishes, assemble
+from surgery.checking.values import Entity
 from surgery.diagnostics import Diagnostic, Help, Label, Sink, Stop
 from surgery.grammar import ast
 from surgery.grammar.near import nearest
-from surgery.passes import check_after, check_edits, check_wishes
-from surgery.passes.check_define import define
-from surgery.passes.check_exprs import elaborate
-from surgery.passes.check_modules import Module, load
-from surgery.passes.check_names import quoted, resolve
-from surgery.passes.check_scope import Check
-from surgery.passes.check_spec import Wishes, assemble
-from surgery.passes.check_values import Entity
 from surgery.source import Span
 
 _T = TypeVar("_T")
@@ -48,18 +48,18 @@ def _spec(check: Check) -> ir.Spec | None:
     _known_settings(check)
     _define_all(check)
     model = _model(check)
-    choices = _some(check_edits.choose(check, each) for each in _of(tree, ast.Choose))
+    choices = _some(edits.choose(check, each) for each in _of(tree, ast.Choose))
     for each in _of(tree, ast.Apply):
-        check_edits.apply(check, each)
-    wishes = _wishes(check)
-    emits = _some(check_after.emit(check, each) for each in _of(tree, ast.Emit))
+        edits.apply(check, each)
+    wanted = _wishes(check)
+    emits = _some(after.emit(check, each) for each in _of(tree, ast.Emit))
     for each in _of(tree, ast.Recover):
-        check_after.recover(check, each)
+        after.recover(check, each)
     _outputs(check, emits)
     _imported(check)
-    if check.sink.failed or model is None or wishes.objective is None:
+    if check.sink.failed or model is None or wanted.objective is None:
         return None
-    return assemble(check, model, choices, wishes, emits)
+    return assemble(check, model, choices, wanted, emits)
 
 
 def _of(tree: ast.Spec, kind: type[_T]) -> tuple[_T, ...]:
@@ -156,16 +156,14 @@ _NAMING = ("let", "fn", "machine", "scenario", "dataset", "score")
 def _wishes(check: Check) -> Wishes:
     tree = check.main.tree
     expects, requires = _of(tree, ast.Expect), _of(tree, ast.Require)
-    check_wishes.labels(check, expects)
-    check_wishes.labels(check, requires)
+    wishes.labels(check, expects)
+    wishes.labels(check, requires)
     objectives = _of(tree, ast.Objective)
     lost = any(word in ("minimize", "maximize") for word in _broken(check))
     return Wishes(
-        _some(check_wishes.expect(check, each) for each in expects),
-        _some(check_wishes.require(check, each) for each in requires),
-        None
-        if lost and not objectives
-        else check_wishes.objective(check, objectives, _start(check)),
+        _some(wishes.expect(check, each) for each in expects),
+        _some(wishes.require(check, each) for each in requires),
+        None if lost and not objectives else wishes.objective(check, objectives, _start(check)),
     )
 
 

@@ -22,9 +22,9 @@ from surgery.diagnostics import Diagnostic, Sink, Stop
 from surgery.expr import Expr
 from surgery.facts import Context
 from surgery.ir import Candidate, Evidence, Measured, Requirement, Space, Spec
-from surgery.passes.columns import Columns, become
-from surgery.passes.linear import Clause, Linear
-from surgery.passes.lower import Lowering
+from surgery.solving.columns import Columns, become
+from surgery.solving.linear import Clause, Linear
+from surgery.solving.lower import Lowering
 from surgery.units import significant
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from math import ceil, floor, log10
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Label
 from surgery.passes.constrain import Problem
-from surgery.passes.linear import Clause, Extreme, Linear, Ratio, constant
-from surgery.passes.outcome import Minimise
+from surgery.solving.linear import Clause, Extreme, Linear, Ratio, constant
+from surgery.solving.outcome import Minimise
 from surgery.units import BYTES, NUMBER, PARAMS, UNITS
 
 

@@ -38,11 +38,11 @@ from surgery.expr import Expr
 from surgery.facts import Context
 from surgery.ir import Candidate, Plan
 from surgery.passes import explain
-from surgery.passes.columns import Columns
 from surgery.passes.constrain import Problem
-from surgery.passes.linear import ZERO, Linear, constant
-from surgery.passes.outcome import Outcome
-from surgery.passes.standard import Floats, Knapsack, Standard, standard
+from surgery.solving.columns import Columns
+from surgery.solving.linear import ZERO, Linear, constant
+from surgery.solving.outcome import Outcome
+from surgery.solving.standard import Floats, Knapsack, Standard, standard
 from surgery.units import significant
 
 SEED = 0

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from surgery import catalog, units
-from surgery.diagnostics import Code, Edit, Fix, Help, Safety
-from surgery.expr import Number, ScoreTotal
-from surgery.passes.check_values import (
+from surgery.checking.values import (
     DIMENSIONS,
     OTHER_TYPES,
     TYPES,
@@ -27,6 +25,8 @@ from surgery.passes.check_values import (
     is_truth,
     noun,
 )
+from surgery.diagnostics import Code, Edit, Fix, Help, Safety
+from surgery.expr import Number, ScoreTotal
 from surgery.source import Span
 from surgery.units import Dimension
 

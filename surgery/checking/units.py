@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from surgery import catalog, units
+from surgery.checking.scope import Check
+from surgery.checking.types import in_dimension, percent
+from surgery.checking.values import Entity, Failed, Value
 from surgery.diagnostics import Diagnostic, Edit, Fix, Help, Label, Safety
 from surgery.expr import Expr, Fact, Metric, Number
 from surgery.grammar import ast
-from surgery.passes.check_scope import Check
-from surgery.passes.check_types import in_dimension, percent
-from surgery.passes.check_values import Entity, Failed, Value
 from surgery.source import Span
 
 Operand: TypeAlias = tuple[ast.Expr, Expr]

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 from surgery import affine, ir
+from surgery.checking.define import input_text
+from surgery.checking.digest import canonical, digest
+from surgery.checking.names import resolve
+from surgery.checking.scope import Check
+from surgery.checking.values import Decl, Entity, EntityType, Failed
 from surgery.expr import Expr, Metric, ScoreTotal
 from surgery.grammar import ast
-from surgery.passes.check_define import input_text
-from surgery.passes.check_digest import canonical, digest
-from surgery.passes.check_names import resolve
-from surgery.passes.check_scope import Check
-from surgery.passes.check_values import Decl, Entity, EntityType, Failed
 
 _D = TypeVar("_D")
 _Key: TypeAlias = tuple[EntityType, str]
@@ -41,7 +41,7 @@ def assemble(
 ) -> ir.Spec:
     """The spec; there must be an objective."""
     assert wishes.objective is not None
-    world = _reached(check, choices, wishes)
+    world = _reached(check, choices, wishes, emits)
     machines = _sorted(world, ir.Machine)
     scenarios = _sorted(world, ir.Scenario)
     datasets = _sorted(world, ir.Dataset)
@@ -100,13 +100,16 @@ def _sorted(world: list[Entity], kind: type[_D]) -> tuple[_D, ...]:
     return tuple(each.decl for each in found if isinstance(each.decl, kind))
 
 
-def _reached(check: Check, choices: tuple[ir.Choice, ...], wishes: Wishes) -> list[Entity]:
+def _reached(
+    check: Check, choices: tuple[ir.Choice, ...], wishes: Wishes, emits: tuple[ir.Emit, ...]
+) -> list[Entity]:
     """What the spec declares, what it refers to, and what these refer to."""
     waiting: list[_Key] = [
         *(key for key in check.entities if key[1] in check.main.items),
         *(key for choice in choices for one in choice.alternatives for key in _texts(one)),
         *(key for each in (*wishes.expects, *wishes.requirements) for key in _names(each.expr)),
         *(_names(wishes.objective.expr) if wishes.objective else ()),
+        *(("dataset", emit.judge) for emit in emits if emit.judge),
     ]
     found: dict[_Key, Entity] = {}
     while waiting:

@@ -11,14 +11,10 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from surgery import catalog
-from surgery.diagnostics import Label
-from surgery.expr import Compare, If, Metric, Number, Pick
-from surgery.grammar import ast
-from surgery.grammar.near import nearest
-from surgery.passes.check_names import no_member, quoted, resolve, undefined
-from surgery.passes.check_operands import expression
-from surgery.passes.check_scope import Check, Scope
-from surgery.passes.check_tables import (
+from surgery.checking.names import no_member, quoted, resolve, undefined
+from surgery.checking.operands import expression
+from surgery.checking.scope import Check, Scope
+from surgery.checking.tables import (
     CRITERIA,
     FUNCTIONS,
     METRICS,
@@ -26,9 +22,9 @@ from surgery.passes.check_tables import (
     Parameter,
     Signature,
 )
-from surgery.passes.check_types import Misfit, fit, whole
-from surgery.passes.check_units import mixed
-from surgery.passes.check_values import (
+from surgery.checking.types import Misfit, fit, whole
+from surgery.checking.units import mixed
+from surgery.checking.values import (
     ANY_TEXT,
     Entity,
     Failed,
@@ -39,6 +35,10 @@ from surgery.passes.check_values import (
     Value,
     at,
 )
+from surgery.diagnostics import Label
+from surgery.expr import Compare, If, Metric, Number, Pick
+from surgery.grammar import ast
+from surgery.grammar.near import nearest
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,9 @@ from collections.abc import Iterable, Mapping
 from fractions import Fraction
 
 from surgery import catalog
-from surgery.diagnostics import Diagnostic, Edit, Fix, Help, Label, Safety, Stop
-from surgery.expr import Expr, Fact, LayerFact, Metric, Number
-from surgery.grammar import ast
-from surgery.grammar.near import nearest
-from surgery.ir import Machine
-from surgery.passes.check_modules import Module
-from surgery.passes.check_scope import Check, Scope
-from surgery.passes.check_tables import (
+from surgery.checking.modules import Module
+from surgery.checking.scope import Check, Scope
+from surgery.checking.tables import (
     BUILT_IN,
     CONSTANTS,
     FACTS,
@@ -29,7 +24,12 @@ from surgery.passes.check_tables import (
     METRICS,
     WORDS,
 )
-from surgery.passes.check_values import Entity, Failed, Made, Namespace, Value, at
+from surgery.checking.values import Entity, Failed, Made, Namespace, Value, at
+from surgery.diagnostics import Diagnostic, Edit, Fix, Help, Label, Safety, Stop
+from surgery.expr import Expr, Fact, LayerFact, Metric, Number
+from surgery.grammar import ast
+from surgery.grammar.near import nearest
+from surgery.ir import Machine
 from surgery.source import Span
 
 _KINDS: Mapping[type, str] = {

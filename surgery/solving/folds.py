@@ -15,9 +15,9 @@ from surgery import evaluate
 from surgery.expr import Fold, Metric, ScoreTotal, Selector
 from surgery.facts import Context
 from surgery.ir import Layer
-from surgery.passes.columns import Columns
-from surgery.passes.linear import ZERO, Extreme, Linear, constant
-from surgery.passes.refusals import inside, not_linear, walk
+from surgery.solving.columns import Columns
+from surgery.solving.linear import ZERO, Extreme, Linear, constant
+from surgery.solving.refusals import inside, not_linear, walk
 
 
 def total(

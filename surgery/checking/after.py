@@ -7,15 +7,15 @@ Reports steps and kinds that do not exist, and steps that an `average` names in 
 from __future__ import annotations
 
 from surgery import catalog, ir
+from surgery.checking import fields
+from surgery.checking.fields import Block
+from surgery.checking.names import unknown
+from surgery.checking.scope import Check, Scope
+from surgery.checking.tables import EMITS, STEPS
+from surgery.checking.types import whole
+from surgery.checking.values import Entity, Items, Word
 from surgery.diagnostics import Label
 from surgery.grammar import ast
-from surgery.passes import check_fields
-from surgery.passes.check_fields import Block
-from surgery.passes.check_names import unknown
-from surgery.passes.check_scope import Check, Scope
-from surgery.passes.check_tables import EMITS, STEPS
-from surgery.passes.check_types import whole
-from surgery.passes.check_values import Items, Word
 
 
 def emit(check: Check, node: ast.Emit) -> ir.Emit | None:
@@ -25,13 +25,13 @@ def emit(check: Check, node: ast.Emit) -> ir.Emit | None:
         unknown(check, "output", node.kind, EMITS, "an `emit` can write")
         return None
     block = Block(f"emit {kind}", node.head, node.span, node.fields)
-    values = check_fields.read(check, block, Scope(check.main))
+    values = fields.read(check, block, Scope(check.main))
     if values is None:
         return None
     if not node.path.value:
         check.error(catalog.E0309, "an output needs a path", node.path.span, "empty")
         return None
-    backend = values.get("backend")
+    backend, judge = values.get("backend"), values.get("judge")
     return ir.Emit(
         node.head.to(node.path.span),
         kind,
@@ -39,6 +39,7 @@ def emit(check: Check, node: ast.Emit) -> ir.Emit | None:
         whole(values["shard"]) if "shard" in values else None,
         backend.text if isinstance(backend, Word) else None,
         whole(values["context"]) if "context" in values else None,
+        judge.name if isinstance(judge, Entity) else None,
     )
 
 
@@ -55,7 +56,7 @@ def recover(check: Check, node: ast.Recover) -> None:
             continue
         head = step.kind.span.to(step.name.span) if step.name else step.kind.span
         block = Block(kind, head, step.span, step.fields)
-        values = check_fields.read(check, block, Scope(check.main))
+        values = fields.read(check, block, Scope(check.main))
         if values is None:
             good = False
             continue

@@ -19,8 +19,8 @@ from math import floor, inf
 import numpy as np
 from numpy.typing import NDArray
 
-from surgery.passes.columns import Columns
-from surgery.passes.linear import Groups, Linear, granularity
+from surgery.solving.columns import Columns
+from surgery.solving.linear import Groups, Linear, granularity
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]

@@ -13,7 +13,7 @@ from fractions import Fraction
 from itertools import product
 
 from surgery.ir import Candidate, Experts, Ffn, Layer, Site, Space
-from surgery.passes.linear import ZERO, Linear
+from surgery.solving.linear import ZERO, Linear
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Fields of blocks: which exist, which must be there, what each may hold.
 
-In: the fields of a block and its rules (`check_tables.BLOCKS`). Out: values by name. Reports
+In: the fields of a block and its rules (`tables.BLOCKS`). Out: values by name. Reports
 unknown fields (E0206), missing ones (E0207), fields given twice (E0202), and values that a field
 cannot hold (E0302, E0306, E0309).
 """
@@ -11,15 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from surgery import catalog
+from surgery.checking.names import quoted
+from surgery.checking.scope import Check, Scope
+from surgery.checking.tables import BLOCKS, FieldRule
+from surgery.checking.types import Misfit, fit
+from surgery.checking.values import DIMENSIONS, Failed, Items, Value, Word
 from surgery.diagnostics import Edit, Fix, Help, Label, Safety
 from surgery.expr import Number
 from surgery.grammar import ast
 from surgery.grammar.near import nearest
-from surgery.passes.check_names import quoted
-from surgery.passes.check_scope import Check, Scope
-from surgery.passes.check_tables import BLOCKS, FieldRule
-from surgery.passes.check_types import Misfit, fit
-from surgery.passes.check_values import DIMENSIONS, Failed, Items, Value, Word
 from surgery.source import Span
 
 

@@ -13,17 +13,17 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from surgery import catalog, ir
+from surgery.checking import fields
+from surgery.checking.fields import Block
+from surgery.checking.layers import layer_condition, selector
+from surgery.checking.names import quoted, unknown
+from surgery.checking.scope import Check, Scope
+from surgery.checking.tables import APPLY_SITES, EDITS, READY_SITES, EditRule
+from surgery.checking.types import Misfit, fit
+from surgery.checking.values import Failed, Made, noun
 from surgery.diagnostics import Edit, Fix, Help, Label, Safety
 from surgery.expr import Number
 from surgery.grammar import ast
-from surgery.passes import check_fields
-from surgery.passes.check_fields import Block
-from surgery.passes.check_layers import layer_condition, selector
-from surgery.passes.check_names import quoted, unknown
-from surgery.passes.check_scope import Check, Scope
-from surgery.passes.check_tables import APPLY_SITES, EDITS, READY_SITES, EditRule
-from surgery.passes.check_types import Misfit, fit
-from surgery.passes.check_values import Failed, Made, noun
 from surgery.source import Span
 
 _FIRST = {"keep": -1}
@@ -214,7 +214,7 @@ def apply(check: Check, node: ast.Apply) -> None:
     scope = Scope(check.main)
     where = selector(check, node.where, scope) if node.where else None
     block = Block(f"apply {node.site.text}", node.head, node.span, node.fields)
-    values = check_fields.read(check, block, scope)
+    values = fields.read(check, block, scope)
     if values is None or (node.where and where is None):
         return
     check.later(node.head, f"`apply {node.site.text}`")

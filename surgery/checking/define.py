@@ -12,16 +12,12 @@ from collections.abc import Mapping
 from fractions import Fraction
 
 from surgery import catalog, ir
-from surgery.diagnostics import Diagnostic, Label, Sink
-from surgery.expr import Fact, Fold, Is, LayerSet, Number, Selector
-from surgery.grammar import ast
-from surgery.grammar.parse import parse
-from surgery.passes import check_world
-from surgery.passes.check_modules import Module, Named
-from surgery.passes.check_names import shadows, unknown
-from surgery.passes.check_scope import Check, Scope
-from surgery.passes.check_types import Misfit, fit
-from surgery.passes.check_values import (
+from surgery.checking import world
+from surgery.checking.modules import Module, Named
+from surgery.checking.names import shadows, unknown
+from surgery.checking.scope import Check, Scope
+from surgery.checking.types import Misfit, fit
+from surgery.checking.values import (
     ANY_TEXT,
     NUMBERS,
     TYPES,
@@ -36,6 +32,10 @@ from surgery.passes.check_values import (
     at,
     noun,
 )
+from surgery.diagnostics import Diagnostic, Label, Sink
+from surgery.expr import Fact, Fold, Is, LayerSet, Number, Selector
+from surgery.grammar import ast
+from surgery.grammar.parse import parse
 from surgery.source import Source, Span
 from surgery.units import NUMBER
 
@@ -43,7 +43,7 @@ from surgery.units import NUMBER
 def define(check: Check, module: Module, item: Named) -> Value:
     """The value of a definition; `Failed` after a report."""
     if isinstance(item, ast.Import) or shadows(check, item.name):
-        # Imported files are no values; `check_names` finds them by themselves.
+        # Imported files are no values; `names` finds them by themselves.
         return Failed(item.span)
     if isinstance(item, ast.Model | ast.Input) and module is not check.main:
         word = item.head.text.split()[0]
@@ -57,7 +57,7 @@ def define(check: Check, module: Module, item: Named) -> Value:
         case ast.Fn():
             return _function(check, module, item)
         case _:
-            return check_world.declare(check, module, item)
+            return world.declare(check, module, item)
 
 
 # ---- inputs ----------------------------------------------------------------------------------

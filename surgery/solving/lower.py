@@ -33,9 +33,9 @@ from surgery.expr import (
 )
 from surgery.facts import Context, stop
 from surgery.ir import Cost, Measured
-from surgery.passes import folds
-from surgery.passes.columns import Columns
-from surgery.passes.linear import (
+from surgery.solving import folds
+from surgery.solving.columns import Columns
+from surgery.solving.linear import (
     ZERO,
     Clause,
     Extreme,
@@ -45,7 +45,7 @@ from surgery.passes.linear import (
     constant,
     granularity,
 )
-from surgery.passes.refusals import constant_false, disjunction, not_linear, product, walk
+from surgery.solving.refusals import constant_false, disjunction, not_linear, product, walk
 from surgery.source import Span
 from surgery.units import NUMBER, Dimension
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from surgery.checking.modules import Module, Named
+from surgery.checking.values import Entity, EntityType, Failed, Value
 from surgery.diagnostics import Code, Diagnostic, Help, Label, Sink
 from surgery.grammar import ast
 from surgery.ir import NotYet
-from surgery.passes.check_modules import Module, Named
-from surgery.passes.check_values import Entity, EntityType, Failed, Value
 from surgery.source import Span
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, Protocol
 
-from surgery.passes.linear import Linear
+from surgery.solving.linear import Linear
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The vocabulary of the language: functions, metrics, facts, words, edits and fields, as data.
 
-In: nothing. Out: tables. Everything that `check_*.py` accepts by name stands here once, with its
+In: nothing. Out: tables. Everything that the check accepts by name stands here once, with its
 type and a sentence of documentation, so that messages can list it (and an editor complete it).
 """
 
@@ -18,7 +18,7 @@ from surgery.units import Dimension
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter of a function; `type` as in `check_values.py`."""
+    """One parameter of a function; `type` as in `values.py`."""
 
     name: str
     type: str
@@ -253,7 +253,7 @@ READY_SITES = ("attention", "ffn", "experts")
 class FieldRule:
     """One field of a block.
 
-    `type` as in `check_values.py`; `words` are values that are words; `many` asks for a list.
+    `type` as in `values.py`; `words` are values that are words; `many` asks for a list.
     Numbers must be constants, `count` and `tok` whole, and all at least `least`.
     """
 
@@ -333,7 +333,10 @@ BLOCKS: Mapping[str, tuple[FieldRule, ...]] = {
         _FREEZE,
     ),
     "average": (FieldRule("of", "step", "steps whose weights to average", True, many=True),),
-    "emit checkpoint": (FieldRule("shard", "bytes", "largest size of one file"),),
+    "emit checkpoint": (
+        FieldRule("shard", "bytes", "largest size of one file"),
+        FieldRule("judge", "dataset", "text that the finished child is judged on"),
+    ),
     "emit runtime": (
         FieldRule("backend", "", "what executes it", words=("triton",)),
         FieldRule("context", "tok", "longest sequence to serve"),

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import cast
 
 from surgery import catalog
+from surgery.checking.scope import Check, Scope
+from surgery.checking.types import Misfit, fit, is_condition
+from surgery.checking.values import Failed, Value, noun
 from surgery.expr import Expr
 from surgery.grammar import ast
-from surgery.passes.check_scope import Check, Scope
-from surgery.passes.check_types import Misfit, fit, is_condition
-from surgery.passes.check_values import Failed, Value, noun
 
 
 def expression(value: Value) -> Expr:

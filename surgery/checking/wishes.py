@@ -12,12 +12,12 @@ from collections.abc import Sequence
 
 from surgery import affine, catalog, ir
 from surgery.affine import Affinity, Offence
+from surgery.checking.operands import condition, number
+from surgery.checking.scope import Check, Scope
+from surgery.checking.tables import METRICS
 from surgery.diagnostics import Edit, Fix, Help, Label, Safety
 from surgery.expr import Arith, Compare, Expr, Logic, Metric, ScoreTotal
 from surgery.grammar import ast
-from surgery.passes.check_operands import condition, number
-from surgery.passes.check_scope import Check, Scope
-from surgery.passes.check_tables import METRICS
 from surgery.source import Span
 
 

@@ -8,16 +8,16 @@ that run backwards (E0307), words that a part can never be (E0305), picks that a
 from __future__ import annotations
 
 from surgery import affine, catalog, units
+from surgery.checking.names import quoted, unknown
+from surgery.checking.operands import condition, number
+from surgery.checking.scope import Check, Scope
+from surgery.checking.tables import WORDS
+from surgery.checking.types import replacing
+from surgery.checking.values import Failed, Items, Value, is_expr, noun
 from surgery.diagnostics import Help, Safety
 from surgery.expr import Expr, Fold, Is, LayerSet, Number, Pick, Selector
 from surgery.grammar import ast
 from surgery.grammar.near import nearest
-from surgery.passes.check_names import quoted, unknown
-from surgery.passes.check_operands import condition, number
-from surgery.passes.check_scope import Check, Scope
-from surgery.passes.check_tables import WORDS
-from surgery.passes.check_types import replacing
-from surgery.passes.check_values import Failed, Items, Value, is_expr, noun
 
 # ---- selectors -------------------------------------------------------------------------------
 

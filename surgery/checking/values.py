@@ -1,8 +1,8 @@
 """What an expression of a spec can mean, and what kinds of value there are.
 
-In: nothing. Out: the `Value`s that `check_exprs.py` makes of syntax (numbers and truth values are
+In: nothing. Out: the `Value`s that `exprs.py` makes of syntax (numbers and truth values are
 the typed expressions of `expr.py`), the names of types, and the words for them in messages. Not
-here: any rule about which value may stand where (`check_types.py`).
+here: any rule about which value may stand where (`types.py`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Literal, TypeAlias, TypeGuard, TypeVar
 
 from surgery import expr as ex
 from surgery import ir, units
+from surgery.checking.modules import Module
 from surgery.expr import Expr, Pick
 from surgery.grammar import ast
-from surgery.passes.check_modules import Module
 from surgery.source import Span
 from surgery.units import Dimension
 

@@ -1,7 +1,7 @@
 """The world of a spec: model, machines, scenarios, datasets and scores.
 
 In: their statements. Out: `Entity`s around the records of `ir.py`, under the names that plans
-give them. Reports what `check_fields.py` does, and values that no such thing can have (E0309):
+give them. Reports what `fields.py` does, and values that no such thing can have (E0309):
 an unpinned wheel, a digest that is none, a tail longer than its samples.
 """
 
@@ -12,16 +12,16 @@ from collections.abc import Mapping
 from typing import Literal, cast
 
 from surgery import catalog, ir
+from surgery.checking import fields as blocks
+from surgery.checking.fields import Block
+from surgery.checking.modules import Module
+from surgery.checking.names import undefined
+from surgery.checking.scope import Check, Scope
+from surgery.checking.tables import FUNCTIONS
+from surgery.checking.types import Misfit, exact, fit, whole
+from surgery.checking.values import Entity, Failed, Made, Text, Value, Word, noun
 from surgery.diagnostics import Label
 from surgery.grammar import ast
-from surgery.passes import check_fields
-from surgery.passes.check_fields import Block
-from surgery.passes.check_modules import Module
-from surgery.passes.check_names import undefined
-from surgery.passes.check_scope import Check, Scope
-from surgery.passes.check_tables import FUNCTIONS
-from surgery.passes.check_types import Misfit, exact, fit, whole
-from surgery.passes.check_values import Entity, Failed, Made, Text, Value, Word, noun
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!]*")
@@ -77,7 +77,7 @@ def model(check: Check, module: Module, item: ast.Model) -> Value:
     if made is None:
         return Failed(item.span)
     block = Block(f"{made.name} model", item.head, item.span, item.fields)
-    values = check_fields.read(check, block, scope)
+    values = blocks.read(check, block, scope)
     if values is None or not _identified(check, made, values):
         return Failed(item.span)
     kind = cast("Literal['local', 'hf', 'gguf', 'wheel']", made.name)
@@ -123,7 +123,7 @@ def machine(check: Check, module: Module, item: ast.Machine) -> Value:
     value = check.value(item.value, scope)
     device = isinstance(value, Made) and value.type == "device"
     block = Block("device" if device else "machine", item.head, item.span, item.fields)
-    values = check_fields.read(check, block, scope)
+    values = blocks.read(check, block, scope)
     if values is None or isinstance(value, Failed):
         return Failed(item.span)
     if isinstance(value, Made) and device:
@@ -149,7 +149,7 @@ def machine(check: Check, module: Module, item: ast.Machine) -> Value:
 def scenario(check: Check, module: Module, item: ast.Scenario) -> Value:
     """`scenario long on node { prefill = ... }`."""
     scope = Scope(module)
-    values = check_fields.read(check, Block("scenario", item.head, item.span, item.fields), scope)
+    values = blocks.read(check, Block("scenario", item.head, item.span, item.fields), scope)
     on = _on(check, item.machine, scope)
     if values is None or on is None:
         return Failed(item.span)
@@ -192,7 +192,7 @@ def dataset(check: Check, module: Module, item: ast.Dataset) -> Value:
         notes = ("it comes from `local(...)` or `hf(...)`",)
         check.error(catalog.E0302, message, made.span, "a place for models", notes=notes)
         made = None
-    values = check_fields.read(check, Block("dataset", item.head, item.span, item.fields), scope)
+    values = blocks.read(check, Block("dataset", item.head, item.span, item.fields), scope)
     if made is None or values is None:
         return Failed(item.span)
     name = module.qualified(item.name.text)
@@ -217,7 +217,7 @@ def score(check: Check, module: Module, item: ast.Score) -> Value:
     """`score damage = swap_one(metric: kl(logits), on: text) { tail = 8K tok }`."""
     scope = Scope(module)
     made = _made(check, item.call, scope, "recipe", "a score")
-    values = check_fields.read(check, Block("score", item.head, item.span, item.fields), scope)
+    values = blocks.read(check, Block("score", item.head, item.span, item.fields), scope)
     if made is None or values is None:
         return Failed(item.span)
     on = dict(made.args)["on"]

@@ -13,17 +13,17 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import assert_never
 
-from surgery import catalog, units
+from surgery import catalog
+from surgery.checking import calls, layers, names, units
+from surgery.checking.operands import as_number, condition, expression, number
+from surgery.checking.scope import Check, Scope
+from surgery.checking.types import fit, is_condition
+from surgery.checking.values import Entity, Failed, Items, Text, Value, noun
 from surgery.expr import Arith, Compare, Expr, If, Logic, Number
 from surgery.grammar import ast
 from surgery.ir import Machine
-from surgery.passes import check_calls, check_layers, check_names, check_units
-from surgery.passes.check_operands import as_number, condition, expression, number
-from surgery.passes.check_scope import Check, Scope
-from surgery.passes.check_types import fit, is_condition
-from surgery.passes.check_values import Entity, Failed, Items, Text, Value, noun
 from surgery.source import Span
-from surgery.units import Dimension
+from surgery.units import NUMBER, Dimension
 
 _MAX_BITS = 4096
 """Longest exact constant: beyond it, arithmetic on constants is a way to hang."""
@@ -31,7 +31,7 @@ _MAX_BITS = 4096
 
 def elaborate(check: Check, node: ast.Expr, scope: Scope) -> Value:
     """What an expression means."""
-    check_names.spend(check, 1, node.span)
+    names.spend(check, 1, node.span)
     match node:
         case ast.Quantity() | ast.Str() | ast.ListExpr() | ast.Range():
             value = _literal(check, node, scope)
@@ -46,9 +46,9 @@ def elaborate(check: Check, node: ast.Expr, scope: Scope) -> Value:
         case ast.If():
             value = _if(check, node, scope)
         case ast.Is():
-            value = check_layers.is_test(check, node, scope)
+            value = layers.is_test(check, node, scope)
         case ast.Fold():
-            value = check_layers.fold(check, node, scope)
+            value = layers.fold(check, node, scope)
         case _:
             assert_never(node)
     return value
@@ -59,13 +59,13 @@ def _literal(
 ) -> Value:
     match node:
         case ast.Quantity():
-            return check_units.quantity(check, node)
+            return units.quantity(check, node)
         case ast.Str():
             return Text(node.span, node.value)
         case ast.ListExpr():
             return Items(node.span, tuple(check.value(item, scope) for item in node.items))
         case ast.Range():
-            return check_layers.layer_range(check, node)
+            return layers.layer_range(check, node)
 
 
 def _reference(
@@ -73,12 +73,12 @@ def _reference(
 ) -> Value:
     match node:
         case ast.Name():
-            return check_names.named(check, node, scope)
+            return names.named(check, node, scope)
         case ast.Attr():
             owner = check.value(node.value, scope)
-            return check_names.member(check, owner, node.name, node.span, scope.module)
+            return names.member(check, owner, node.name, node.span, scope.module)
         case ast.Call():
-            return check_calls.call(check, node, scope)
+            return calls.call(check, node, scope)
         case ast.Index():
             message = "only `layers` can be indexed"
             return check.error(catalog.E0302, message, node.span, "not a selection of layers")
@@ -113,12 +113,12 @@ def _binary(check: Check, node: ast.Binary, scope: Scope) -> Value:
     if node.op in ("+", "-", "%"):
         if a.dimension != b.dimension:
             verb = {"+": "add", "-": "subtract", "%": "divide"}[node.op]
-            return check_units.mixed(check, verb, (node.left, a), (node.right, b))
+            return units.mixed(check, verb, (node.left, a), (node.right, b))
         dimension = a.dimension
     else:
         dimension = a.dimension * b.dimension if node.op == "*" else a.dimension / b.dimension
     if node.op == "*":
-        check_units.percentage(check, (node.left, left), (node.right, right))
+        units.percentage(check, (node.left, left), (node.right, right))
     return _arith(check, node, a, b, dimension)
 
 
@@ -175,7 +175,7 @@ def _compare(check: Check, node: ast.Compare, scope: Scope) -> Value:
     pairs = list(zip(nodes, good, strict=True))
     for left, right in pairwise(pairs):
         if left[1].dimension != right[1].dimension:
-            return check_units.mixed(check, "compare", left, right)
+            return units.mixed(check, "compare", left, right)
     links = tuple((link.op, side) for link, side in zip(node.rest, good[1:], strict=True))
     return Compare(node.span, good[0], links)
 
@@ -209,10 +209,10 @@ def _if(check: Check, node: ast.If, scope: Scope) -> Value:
         return Failed(node.span)
     if is_condition(then) and is_condition(otherwise):
         yes, no = expression(then), expression(otherwise)
-        return If(node.span, test, yes, no, units.NUMBER)
+        return If(node.span, test, yes, no, NUMBER)
     yes, no = as_number(check, then), as_number(check, otherwise)
     if yes is None or no is None:
         return Failed(node.span)
     if yes.dimension != no.dimension:
-        return check_units.mixed(check, "choose between", (node.then, yes), (node.otherwise, no))
+        return units.mixed(check, "choose between", (node.then, yes), (node.otherwise, no))
     return If(node.span, test, yes, no, yes.dimension)

@@ -1,0 +1,221 @@
+"""The passes in order: text -> Spec -> Model -> Space -> Library -> Plan -> checkpoint + runtime.
+
+In: a path and `Options`. Out: what the last pass made, or `None` when a pass reported an error to
+the sink. Heavy passes are imported when they are reached, so that `check` loads no numpy, no torch
+and no solver. Not here: printing, exit codes (`cli.py`) and any work of a pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from surgery.diagnostics import Sink, Stop
+from surgery.ir import Candidate, Plan, Space, Spec
+
+if TYPE_CHECKING:
+    from surgery.passes.emit import Emitted
+    from surgery.passes.judge import Judgement
+
+Progress: TypeAlias = Callable[[str, int, int, str], None]
+"""`progress(pass, done, total, detail)`: called as work goes on, for people to read."""
+
+Watch: TypeAlias = Callable[[str, object], None]
+"""`watch(pass, result)`: called after every pass, for `--print-after` and `--stop-after`."""
+
+_T = TypeVar("_T")
+
+
+def _silent(_pass: str, _done: int, _total: int, _detail: str) -> None:
+    return
+
+
+def _ignore(_pass: str, _result: object) -> None:
+    return
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a run may vary: inputs from `--set`, where things are kept, who watches."""
+
+    library: Path
+    cache: Path
+    settings: Mapping[str, str] = field(default_factory=dict[str, str])
+    progress: Progress = _silent
+    watch: Watch = _ignore
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan and what it was made from: `chosen` is one ranked candidate per site."""
+
+    spec: Spec
+    space: Space
+    chosen: tuple[Candidate, ...]
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A plan carried out: what was written, and what the assembled child measures."""
+
+    planned: Planned
+    emitted: Emitted
+    judgement: Judgement
+
+
+@dataclass(frozen=True, slots=True)
+class Out:
+    """Where output goes: the `-o` folder, or `None` for what the spec's `emit`s say."""
+
+    folder: Path | None
+
+
+class Halt(Exception):
+    """A pass reported errors; the sink has them. Never leaves this module."""
+
+
+class _Run:
+    """One trip through the passes: names the pass at work and stops after one that failed."""
+
+    def __init__(self, sink: Sink, options: Options) -> None:
+        self.sink = sink
+        self.options = options
+
+    def step(self, name: str, work: Callable[[], _T | None]) -> _T:
+        """Run one pass; raise `Halt` when it reported an error or made nothing."""
+        result = self._try(name, work)
+        if result is None:
+            raise Halt
+        self.options.watch(name, result)
+        return result
+
+    def ensure(self, name: str, work: Callable[[], None]) -> None:
+        """Run a pass that only looks; raise `Halt` when it reported an error."""
+        self._try(name, work)
+
+    def _try(self, name: str, work: Callable[[], _T]) -> _T:
+        try:
+            result = work()
+        except Stop as stop:
+            self.sink.report(stop.diagnostic)
+            raise Halt from stop
+        except Exception as bug:
+            bug.add_note(f"in the pass `{name}`")
+            raise
+        if self.sink.failed:
+            raise Halt
+        return result
+
+
+def check(path: str, sink: Sink, options: Options) -> Spec | None:
+    """Parse and check a spec: names, units, types, affinity. Reads no model."""
+    from surgery.passes import expand
+
+    try:
+        spec = _checked(path, _Run(sink, options))
+    except Halt:
+        return None
+    expand.warn_not_yet(spec, sink)
+    return spec
+
+
+def plan(path: str, sink: Sink, options: Options) -> Planned | None:
+    """Everything up to a plan; measures what the library lacks."""
+    try:
+        return _planned(path, _Run(sink, options))
+    except Halt:
+        return None
+
+
+def compile(
+    path: str, sink: Sink, options: Options, out: Path | None, plan: Path | None
+) -> Compiled | None:
+    """A plan (made, or read from the file `plan`) carried out: judged, then written to `out`.
+
+    Where to write is settled before anything is measured, and nothing is written unless
+    everything before has worked.
+    """
+    try:
+        return _compiled(path, _Run(sink, options), out, plan)
+    except Halt:
+        return None
+
+
+def _checked(path: str, run: _Run) -> Spec:
+    from surgery.grammar import parse
+    from surgery.passes import check as check_pass
+
+    source = run.step("read", lambda: parse.read_source(path, run.sink))
+    tree = parse.parse(source, run.sink)
+    # Checking goes on after a syntax error: every mistake of a file is told in one run.
+    return run.step("check", lambda: check_pass.run(tree, run.sink, run.options.settings))
+
+
+def _expanded(path: str, run: _Run, out: Out | None) -> tuple[Spec, Space]:
+    """What a plan from a file needs, too: everything before the first measurement."""
+    from surgery import evaluate
+    from surgery.passes import emit, expand, resolve
+
+    sink = run.sink
+    spec = _checked(path, run)
+    run.ensure("not yet", lambda: expand.refuse_not_yet(spec, sink))
+    model = run.step("resolve", lambda: resolve.run(spec, sink, run.options.cache))
+    run.ensure("expect", lambda: evaluate.expects(spec, model, sink))
+    if out is not None:
+        run.ensure("place", lambda: emit.check(spec, model, out.folder))
+    return spec, run.step("expand", lambda: expand.run(spec, model, sink))
+
+
+def _planned(path: str, run: _Run, out: Out | None = None) -> Planned:
+    from surgery.library import Library
+    from surgery.passes import constrain, rank, score, solve
+
+    sink, progress = run.sink, run.options.progress
+    spec, space = _expanded(path, run, out)
+    library = Library(run.options.library)
+    space = run.step("rank", lambda: rank.run(spec, space, library, sink, progress))
+    measured = run.step("score", lambda: score.run(spec, space, library, sink, progress))
+    problem = run.step("constrain", lambda: constrain.run(spec, space, measured, sink))
+    solution = run.step("solve", lambda: solve.run(problem, sink))
+    plan = run.step("plan", lambda: solve.record(problem, solution))
+    return Planned(spec, space, solution.chosen, plan)
+
+
+def _replanned(path: str, run: _Run, out: Out, file: Path) -> Planned:
+    """The plan in a file, if it is one of this spec and this parent."""
+    from surgery import plan as plans
+    from surgery.passes import replan
+
+    plan = run.step("plan", lambda: plans.read(file))
+    spec, space = _expanded(path, run, out)
+    chosen = run.step("replan", lambda: replan.run(plan, spec, space, str(file), run.sink))
+    return Planned(spec, space, chosen, plan)
+
+
+def _compiled(path: str, run: _Run, folder: Path | None, file: Path | None) -> Compiled:
+    from surgery.library import Library
+    from surgery.passes import emit, judge
+
+    out = Out(folder)
+    planned = _replanned(path, run, out, file) if file else _planned(path, run, out)
+    library, progress = Library(run.options.library), run.options.progress
+    judgement = run.step(
+        "judge",
+        lambda: judge.run(planned.spec, planned.space, planned.chosen, library, run.sink, progress),
+    )
+    emitted = run.step(
+        "emit",
+        lambda: emit.run(
+            planned.spec,
+            planned.space.model,
+            planned.space,
+            planned.plan,
+            planned.chosen,
+            folder,
+            run.sink,
+        ),
+    )
+    return Compiled(planned, emitted, judgement)

@@ -1,0 +1,106 @@
+"""What a finished run says on the terminal: the plan, what was measured, what was written.
+
+In: `Planned` and `Compiled`. Out: text without a final newline. Every figure says where it comes
+from: predicted by the search, measured on the assembled child, or counted on disk.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from surgery import show
+from surgery.passes import summary
+from surgery.passes.emit import Emitted
+from surgery.passes.judge import Judgement
+from surgery.pipeline import Compiled, Planned
+from surgery.scoring.assembled import Assembled
+from surgery.units import format_params, significant
+
+
+def planned(found: Planned) -> str:
+    """The plan beside its parent."""
+    return show.plan_text(found.plan, summary.parent(found.space))
+
+
+def compiled(found: Compiled) -> str:
+    """The plan, what the assembled child has lost, what is on disk, and what to type next."""
+    metrics = dict(found.planned.plan.metrics)
+    blocks = (
+        planned(found.planned),
+        _additivity(found.judgement, metrics),
+        _heldout(found),
+        _written(found.emitted),
+        _next(found.emitted),
+    )
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _additivity(judgement: Judgement, metrics: dict[str, str]) -> str:
+    rows = [("damage, nats/token", "predicted", "measured", "text")]
+    for checked in judgement.scores:
+        predicted = metrics.get(checked.score, "")
+        rows.append((checked.score, predicted, _kl(checked.measured), checked.dataset))
+    return _table(rows)
+
+
+def _heldout(found: Compiled) -> str:
+    judgement = found.judgement
+    heldout, uniform = judgement.heldout, judgement.uniform
+    if heldout is None:
+        return ""
+    size = dict(found.planned.plan.metrics)["params"]
+    rows = [
+        (f"held out: {judgement.dataset}", "params", "KL to parent", "perplexity"),
+        ("parent", "", "0", significant(heldout.parent_perplexity)),
+        (
+            "this plan",
+            size,
+            _kl(heldout),
+            significant(heldout.child_perplexity),
+        ),
+    ]
+    if uniform is not None:
+        rows.append(
+            (
+                f"uniform {uniform.text}",
+                format_params(uniform.params),
+                _kl(uniform.result),
+                significant(uniform.result.child_perplexity),
+            )
+        )
+    return _table(rows)
+
+
+def _kl(result: Assembled) -> str:
+    """The mean with its standard error over samples."""
+    return f"{significant(result.kl)} +- {significant(result.kl_error, 2)}"
+
+
+def _written(emitted: Emitted) -> str:
+    if emitted.checkpoint is None:
+        return f"  written    {emitted.directory}"
+    difference = emitted.actual_bytes - emitted.predicted_bytes
+    agrees = "as predicted, to the byte" if difference == 0 else f"{difference:+,} from predicted"
+    return (
+        f"  written    {emitted.directory}\n"
+        f"  on disk    {emitted.actual_bytes:,} bytes of safetensors, "
+        f"{emitted.predicted_bytes:,} predicted: {agrees}"
+    )
+
+
+def _next(emitted: Emitted) -> str:
+    if emitted.checkpoint is None:
+        return ""
+    folder = Path(emitted.checkpoint)
+    plan = next(iter(sorted(emitted.directory.glob("*.plan"))), None)
+    return f"Next: surgery show {plan}\n  or: python -m surgery_runtime {folder.parent} 'Some text'"
+
+
+def _table(rows: list[tuple[str, str, str, str]]) -> str:
+    """Rows indented by two: the first column left, the others right."""
+    widths = [max(len(row[n]) for row in rows) for n in range(4)]
+    lines = (
+        "  ".join((f"{row[0]:<{widths[0]}}", *(f"{row[n]:>{widths[n]}}" for n in (1, 2, 3))))
+        for row in rows
+    )
+    return "\n".join(f"  {line}".rstrip() for line in lines)

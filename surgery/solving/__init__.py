@@ -1,0 +1,1 @@
+"""The parts of constrain, solve and explain: exact linear forms and the arrays made of them."""
