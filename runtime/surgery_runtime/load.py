@@ -1,0 +1,84 @@
+# pyright: reportUnknownMemberType=false, reportMissingTypeStubs=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# Transformers ships no types for its model classes.
+"""A compiled folder -> the model, through Transformers.
+
+In: a folder with `runtime.json` and `checkpoint/`, as `surgery compile` writes it. Out: the model
+in eval mode. The classes are this package's, so no code from the checkpoint is run. Refuses, as
+`ValueError`: a checkpoint that lacks a tensor, has one of another shape, or whose layers are not
+what `runtime.json` says. Not here: kernels and serving.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from surgery_runtime import schema
+
+
+def load(directory: str | Path, dtype: torch.dtype | str = "auto") -> nn.Module:
+    """The model in `directory`, with parameters in `dtype` (`auto`: as stored).
+
+    Packed experts are unpacked where the machine has no kernels for them. Raises `ValueError`
+    (`schema.RuntimeFormatError` among them) and `OSError`.
+    """
+    directory = Path(directory)
+    runtime = schema.read(directory)
+    if runtime.checkpoint is None:
+        raise ValueError(f"{directory} holds no checkpoint, only how to serve one")
+    model, told = _class(runtime.model_type).from_pretrained(
+        directory / runtime.checkpoint,
+        dtype=dtype,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    faults = sorted(map(str, told["missing_keys"])) + sorted(map(str, told["mismatched_keys"]))
+    if faults:
+        raise ValueError(f"{len(faults)} tensors are missing or misshapen: {', '.join(faults[:5])}")
+    for index, (layer, said) in enumerate(zip(model.model.layers, runtime.layers, strict=True)):
+        found = shape_of(layer)
+        if found != said:
+            raise ValueError(f"layer {index} is {found}, and {schema.FILE} says {said}")
+    return model.eval()
+
+
+def shape_of(layer: Any) -> schema.Layer:
+    """What a decoder layer of either family is, read off its modules."""
+    attention: Any = getattr(layer, "self_attn", None)
+    mlp: Any = getattr(layer, "mlp", None)
+    found: schema.Mlp | None = None
+    if hasattr(mlp, "router"):
+        found = schema.Experts(
+            mlp.router.num_experts, mlp.router.top_k, mlp.experts.intermediate_size
+        )
+    elif mlp is not None:
+        found = schema.Ffn(mlp.gate_proj.out_features)
+    if attention is None:
+        return schema.Layer(None, found)
+    size = attention.head_dim
+    shape = schema.Attention(
+        heads=attention.q_proj.out_features // size,
+        kv_heads=attention.k_proj.out_features // size,
+        head_dim=size,
+        window=getattr(layer, "window", getattr(attention, "sliding_window", None)),
+    )
+    return schema.Layer(shape, found)
+
+
+def _class(model_type: str) -> Any:
+    match model_type:
+        case "gpt_oss_puzzle":
+            from surgery_runtime.hf.modeling_gpt_oss_puzzle import GptOssPuzzleForCausalLM
+
+            return GptOssPuzzleForCausalLM
+        case "nemotron-nas":
+            from surgery_runtime.hf.modeling_decilm import DeciLMForCausalLM
+
+            return DeciLMForCausalLM
+        case _:
+            return AutoModelForCausalLM

@@ -1,0 +1,22 @@
+"""What is known about model families, as data: `llama.toml`, `gpt_oss.toml`.
+
+In: a parsed `config.json`. Out: its `Family`, its `Geometry`, its layers and the tensors it must
+have. Refuses unknown families (E0401) and configs that contradict themselves (E0411).
+"""
+
+from surgery.arch.expected import expected_tensors, is_ignored, tensors_of
+from surgery.arch.family import Family, families
+from surgery.arch.geometry import Config, Geometry, family_of, geometry, layers
+
+__all__ = [
+    "Config",
+    "Family",
+    "Geometry",
+    "expected_tensors",
+    "families",
+    "family_of",
+    "geometry",
+    "is_ignored",
+    "layers",
+    "tensors_of",
+]

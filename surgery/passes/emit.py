@@ -1,0 +1,217 @@
+"""Plan -> checkpoint, runtime.json, provenance.json: what the user takes away.
+
+In: the plan with its chosen candidates, ranked. Out: `Emitted`; on disk a folder with `NAME.plan`,
+`checkpoint/`, `runtime.json` and `provenance.json`, the same bytes every time, which appears whole
+or not at all (`passes/emit_place.py`). Refuses places that are taken, overlap the parent or
+cannot be written (E0802, E0803, E0806, E0807), a parent without weights (E0001), and a runtime
+context longer than the model's (E0804). Reads weights as a stream; torch is not imported.
+
+Without `-o`, every path of an `emit` is such a folder, relative to where surgery runs, with what
+its statements ask for. With `-o` there is one folder with everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+from surgery import catalog, lockfile
+from surgery.diagnostics import Diagnostic, Help, Label, Sink, Stop
+from surgery.ir import Candidate, Emit, Model, Plan, Space, Spec
+from surgery.passes import emit_place
+from surgery.passes.emit_files import (
+    Child,
+    checkpoint_files,
+    child_of,
+    manifest,
+    runtime_json,
+)
+from surgery.passes.emit_place import MANIFEST, staged, sync, write_file
+from surgery.tensors_layout import Layout, layout
+from surgery.tensors_write import WrittenTensor, write_checkpoint
+from surgery.units import format_tokens
+
+CHECKPOINT = "checkpoint"
+RUNTIME = "runtime.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Emitted:
+    """What was written. Bytes are those of the safetensors files, headers included."""
+
+    directory: Path
+    checkpoint: Path | None
+    model_type: str
+    params: int
+    predicted_bytes: int
+    actual_bytes: int
+    others: tuple[Path, ...] = ()
+    """Further folders, when the spec's `emit` statements name several."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One folder to write, and which statements ask for what in it."""
+
+    directory: Path
+    checkpoint: Emit | None
+    runtime: Emit | None
+    everything: bool = False
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether weights go here."""
+        return self.everything or self.checkpoint is not None
+
+    @property
+    def has_runtime(self) -> bool:
+        """Whether a `runtime.json` goes here."""
+        return self.everything or self.runtime is not None
+
+
+def run(
+    spec: Spec,
+    model: Model,
+    space: Space,
+    plan: Plan,
+    chosen: tuple[Candidate, ...],
+    out: Path | None,
+    sink: Sink,
+    progress: Callable[[int], None] | None = None,
+) -> Emitted | None:
+    """Write everything; `None` when something was reported, and then nothing is left behind.
+
+    `out` is the `-o` folder, if there is one. `progress` is told the bytes of each tensor.
+    """
+    try:
+        check(spec, model, out)
+        goals = targets(spec, out)
+        child = child_of(Path(spec.source.name).stem, model, plan, chosen)
+        _check_costs(child, space)
+        made = [_write(child, goal, progress) for goal in goals]
+    except Stop as stop:
+        sink.report(stop.diagnostic)
+        return None
+    first, *rest = sorted(made, key=lambda each: each.checkpoint is None)
+    return replace(first, others=tuple(each.directory for each in rest))
+
+
+def check(spec: Spec, model: Model, out: Path | None) -> None:
+    """Raise the `Stop` that writing would end in, as far as it can be known before measuring.
+
+    Nothing is created, so whether the place can be written shows up to its first folder that
+    exists.
+    """
+    _check_weights(model)
+    for goal in targets(spec, out):
+        _check_context(goal.runtime, model)
+        emit_place.check(goal.directory, model.directory)
+
+
+def targets(spec: Spec, out: Path | None) -> tuple[Target, ...]:
+    """The folders to write; raises `Stop` (E0806) where nobody names one."""
+    checkpoints = {e.path: e for e in reversed(spec.emits) if e.kind == "checkpoint"}
+    runtimes = {e.path: e for e in reversed(spec.emits) if e.kind == "runtime"}
+    if out is not None:
+        first = (next(reversed(each.values()), None) for each in (checkpoints, runtimes))
+        return (Target(out, *first, everything=True),)
+    paths = sorted({*checkpoints, *runtimes})
+    if not paths:
+        helps = (Help("add `-o OUT`, or an `emit checkpoint` to the spec"),)
+        message = "there is no output folder: no `-o`, and no `emit` in the spec"
+        raise Stop(Diagnostic(catalog.E0806, message, subject=spec.source.name, helps=helps))
+    return tuple(Target(Path(p), checkpoints.get(p), runtimes.get(p)) for p in paths)
+
+
+def _check_weights(model: Model) -> None:
+    if not model.files:
+        message = f"`{model.source}` holds a config and no weights, so there is nothing to cut"
+        helps = (Help("fetch the checkpoint's safetensors files as well"),)
+        raise Stop(Diagnostic(catalog.E0001, message, subject=model.source, helps=helps))
+
+
+def _check_costs(child: Child, space: Space) -> None:
+    """What was promised is what will be written; anything else is a bug of ours."""
+    costs = (space.fixed, *(candidate.cost for candidate in child.chosen))
+    promised = sum(cost.weights for cost in costs), sum(cost.params for cost in costs)
+    found = sum(output.nbytes for output in child.outputs), child.params
+    if found != promised:
+        raise ValueError(f"the plan counts {promised} bytes and parameters, its tensors {found}")
+
+
+def _check_context(emit: Emit | None, model: Model) -> None:
+    if emit is not None and emit.context is not None and emit.context > model.context:
+        asked, has = format_tokens(emit.context), format_tokens(model.context)
+        message = f"a runtime for {asked} tok is longer than the model's context of {has} tok"
+        label = Label(emit.span, f"the model sees {has} tok at most", primary=True)
+        raise Stop(Diagnostic(catalog.E0804, message, (label,)))
+
+
+# ---- one folder ------------------------------------------------------------------------------
+
+
+def _write(child: Child, goal: Target, progress: Callable[[int], None] | None) -> Emitted:
+    """Write one folder; raises `Stop`."""
+    if not goal.has_checkpoint:
+        _write_runtime(child, goal)
+        return Emitted(goal.directory, None, child.model_type, child.params, 0, 0)
+    shard = goal.checkpoint.shard if goal.checkpoint else None
+    laid = layout(child.outputs, shard)
+    beside = checkpoint_files(child).items()
+    small = _small(child, goal) | {f"{CHECKPOINT}/{path}": data for path, data in beside}
+    with staged(goal.directory, child.model.directory) as folder:
+        weights = folder / CHECKPOINT
+        weights.mkdir(mode=0o755)
+        written = write_checkpoint(weights, child.model, child.outputs, shard, progress=progress)
+        _finish(folder, child, small, written, _weights(laid))
+        actual = sum((weights / shard.name).stat().st_size for shard in laid.shards)
+    return Emitted(
+        goal.directory,
+        goal.directory / CHECKPOINT,
+        child.model_type,
+        child.params,
+        sum(shard.size for shard in laid.shards),
+        actual,
+    )
+
+
+def _write_runtime(child: Child, goal: Target) -> None:
+    with staged(goal.directory, child.model.directory) as folder:
+        _finish(folder, child, _small(child, goal), (), {})
+
+
+def _small(child: Child, goal: Target) -> dict[str, bytes]:
+    """The files beside the checkpoint."""
+    found = {f"{child.name}.plan": lockfile.text(child.plan).encode()}
+    if goal.has_runtime:
+        folder = CHECKPOINT if goal.has_checkpoint else None
+        found[RUNTIME] = runtime_json(child, goal.runtime, folder)
+    return found
+
+
+def _finish(
+    folder: Path,
+    child: Child,
+    small: Mapping[str, bytes],
+    written: tuple[WrittenTensor, ...],
+    weights: Mapping[str, tuple[int, str]],
+) -> None:
+    """Write the small files, and the manifest of everything last."""
+    for path, data in sorted(small.items()):
+        write_file(folder / path, data)
+    for directory in sorted({(folder / path).parent for path in small}):
+        sync(directory)
+    listed = {path: (len(data), sha256(data).hexdigest()) for path, data in small.items()}
+    write_file(folder / MANIFEST, manifest(child, written, listed | dict(weights)))
+
+
+def _weights(laid: Layout) -> Mapping[str, tuple[int, str]]:
+    """Size of every weight file; the index is small and hashed as a whole."""
+    listed = {f"{CHECKPOINT}/{shard.name}": (shard.size, "") for shard in laid.shards}
+    if laid.index is not None:
+        index = next(file for file in laid.files if file.endswith(".json"))
+        digest = sha256(laid.index).hexdigest()
+        listed[f"{CHECKPOINT}/{index}"] = (len(laid.index), digest)
+    return listed

@@ -1,0 +1,283 @@
+"""The files around the weights: config, carried files, model card, manifest, runtime.json.
+
+In: the parent, the chosen candidates and their outputs, the plan. Out: bytes by file name, the
+same for the same input: no dates, no hosts, no absolute paths. Refuses, as `Stop` E0004, a
+carried file that is a link out of the parent's directory, or too large. Not here: weights
+(`tensors_write.py`) and the disk (`passes/emit_place.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from surgery import ir, lockfile
+from surgery.arch.configs import CLASSES, child_config
+from surgery.edits import child_layers, child_outputs
+from surgery.ops import Copy, MeanHeads, Output, Take, TensorOp
+from surgery.passes.emit_place import MANIFEST_FORMAT
+from surgery.tensors import inside
+from surgery.tensors_write import WrittenTensor
+from surgery.units import format_bytes, format_params
+from surgery.untrusted import read_capped
+
+CARRIED = (
+    "LICENSE",
+    "LICENSE.txt",
+    "NOTICE",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+)
+"""What a child has in common with its parent, copied as bytes: nothing here is ever run."""
+MAX_CARRIED = 256 * 2**20
+MANIFEST_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """What is being written: its name, what it comes from, and what was decided.
+
+    `outputs` are its tensors in the parent's order, `layers` what its layers are, `config` the
+    content of its `config.json`.
+    """
+
+    name: str
+    model: ir.Model
+    plan: ir.Plan
+    chosen: tuple[ir.Candidate, ...]
+    outputs: tuple[Output, ...]
+    layers: tuple[ir.Layer, ...]
+    config: Mapping[str, object]
+
+    @property
+    def model_type(self) -> str:
+        """The `model_type` of its config."""
+        return str(self.config["model_type"])
+
+    @property
+    def params(self) -> int:
+        """Parameters, tied ones counted once."""
+        return sum(output.numel for output in self.outputs)
+
+
+def child_of(name: str, model: ir.Model, plan: ir.Plan, chosen: tuple[ir.Candidate, ...]) -> Child:
+    """The child that `chosen` makes of `model`."""
+    layers = child_layers(model, chosen)
+    outputs, config = child_outputs(model, chosen), child_config(model, layers)
+    return Child(name, model, plan, chosen, outputs, layers, config)
+
+
+# ---- beside the weights ----------------------------------------------------------------------
+
+
+def checkpoint_files(child: Child) -> Mapping[str, bytes]:
+    """Every file of the checkpoint but the weights, by name."""
+    model, config = child.model, child.config
+    found = {name: data for name in CARRIED if (data := _carried(model.directory, name))}
+    if child.layers == model.layers:
+        found["config.json"] = read_capped(inside(model.directory, "config.json"), MAX_CARRIED)
+    else:
+        found["config.json"] = (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()
+    if config.get("auto_map") == CLASSES.get(child.model_type):
+        found |= _classes(child.model_type)
+    found["README.md"] = model_card(child).encode()
+    return dict(sorted(found.items()))
+
+
+def _carried(directory: Path, name: str) -> bytes | None:
+    if not os.path.lexists(directory / name):
+        return None
+    return read_capped(inside(directory, name), MAX_CARRIED)
+
+
+def _classes(model_type: str) -> dict[str, bytes]:
+    """Frozen copies of the modules that `auto_map` names. Imports nothing heavy."""
+    from surgery_runtime.classes import FILES
+
+    package = files("surgery_runtime") / "hf"
+    return {name: (package / name).read_bytes() for name in FILES.get(model_type, ())}
+
+
+# ---- the model card --------------------------------------------------------------------------
+
+
+def model_card(child: Child) -> str:
+    """A short README.md: what was cut from what, and how to load it."""
+    name, model, plan = child.name, child.model, child.plan
+    weights = sum(output.nbytes for output in child.outputs)
+    front = ["library_name: transformers", *_base_model(model.source), "tags:", "- surgery"]
+    return "\n".join(
+        (
+            "---",
+            *front,
+            "---",
+            "",
+            f"# {name}",
+            "",
+            f"Cut from `{model.source}` by {plan.toolchain.split(' ', maxsplit=1)[0]}, "
+            f"decision `{lockfile.decision(plan)[: lockfile.DIGEST]}` of `{name}.plan`.",
+            "",
+            f"{format_params(child.params)} parameters (parent {format_params(model.params)}), "
+            f"{format_bytes(weights)} of weights (parent {format_bytes(model.weights)}).",
+            "",
+            *_changes(child.chosen),
+            "",
+            *_loading(child),
+            "",
+        )
+    )
+
+
+def _loading(child: Child) -> list[str]:
+    """How to load it; why it takes `trust_remote_code`, where it does."""
+    ours = "auto_map" in child.config
+    option = ", trust_remote_code=True" if ours else ""
+    why = f"Layers differ, so the model class (`{child.model_type}`) comes with the checkpoint."
+    attentions = (layer.attention for layer in child.layers)
+    windows = {a.window for a in attentions if a is not None and a.window is not None}
+    if len(windows) > 1:
+        why += (
+            "\nSo do their windows: engines that give all layers one, such as vLLM through its"
+            "\nTransformers backend, run it without an error and compute something else."
+        )
+    return [
+        *((why, "") if ours else ()),
+        "```python",
+        "from transformers import AutoModelForCausalLM",
+        "",
+        f'model = AutoModelForCausalLM.from_pretrained("checkpoint"{option})',
+        "```",
+    ]
+
+
+def _base_model(source: str) -> list[str]:
+    """`hf:org/name@revision` names a model that the Hub can link to."""
+    kind, _, rest = source.partition(":")
+    return [f"base_model: {rest.partition('@')[0]}"] if kind == "hf" else []
+
+
+def _changes(chosen: tuple[ir.Candidate, ...]) -> list[str]:
+    changed = sorted((c for c in chosen if c.changed), key=lambda c: (c.site, c.text, c.layer))
+    if not changed:
+        return ["Nothing was changed: every tensor is the parent's."]
+    rows = [
+        f"| {site} | {text} | {lockfile.ranges(c.layer for c in group)} |"
+        for (site, text), group in groupby(changed, key=lambda c: (c.site.value, c.text))
+    ]
+    return ["| block | became | in layers |", "|---|---|---|", *rows]
+
+
+# ---- the manifest ----------------------------------------------------------------------------
+
+
+def manifest(
+    child: Child,
+    written: tuple[WrittenTensor, ...],
+    listed: Mapping[str, tuple[int, str]],
+) -> bytes:
+    """`provenance.json`: where every tensor comes from, and the size and hash of every file.
+
+    `listed` maps paths below the output folder to bytes and SHA-256 (hex; "" for weights, whose
+    tensors are hashed one by one).
+    """
+    on_disk = {tensor.name: tensor for tensor in written}
+    tensors = {
+        output.name: {
+            "bytes": output.nbytes,
+            "dtype": output.dtype,
+            "from": operation(output.op),
+            "sha256": on_disk[output.name].sha256,
+            "shape": list(output.shape),
+            "shard": on_disk[output.name].shard,
+        }
+        for output in child.outputs
+        if output.name in on_disk
+    }
+    model, plan = child.model, child.plan
+    root: dict[str, object] = {
+        "format": MANIFEST_FORMAT,
+        "version": MANIFEST_VERSION,
+        "decision": lockfile.decision(plan),
+        "parent": {"source": model.source, "sha256": model.digest},
+        "toolchain": plan.toolchain,
+        "tensors": tensors,
+        "files": {
+            path: {"bytes": size} | ({"sha256": digest} if digest else {})
+            for path, (size, digest) in listed.items()
+        },
+    }
+    return (json.dumps(root, indent=1, sort_keys=True) + "\n").encode()
+
+
+def operation(op: TensorOp) -> dict[str, object]:
+    """One operation as JSON; indices are runs in the order taken, `0-5,9`."""
+    match op:
+        case Copy(source=source):
+            return {"op": "copy", "tensor": source}
+        case Take(source=source, axis=axis, indices=indices, unit=unit):
+            taken = lockfile.ranges(indices)
+            return {"op": "take", "tensor": source, "axis": axis, "indices": taken, "unit": unit}
+        case MeanHeads(source=source, heads=heads, head_dim=size):
+            return {"op": "mean_heads", "tensor": source, "heads": heads, "head_dim": size}
+
+
+# ---- runtime.json ----------------------------------------------------------------------------
+
+
+def runtime_json(child: Child, emit: ir.Emit | None, checkpoint: str | None) -> bytes:
+    """`runtime.json`: geometry, dtypes and context; `checkpoint` is the folder of the weights."""
+    from surgery_runtime import schema
+
+    model = child.model
+    runtime = schema.Runtime(
+        checkpoint=checkpoint,
+        model_type=child.model_type,
+        decision=lockfile.decision(child.plan),
+        backend=emit.backend if emit else None,
+        context=emit.context if emit and emit.context else model.context,
+        hidden=model.hidden,
+        vocab=model.vocab,
+        tied=model.tied,
+        dtypes=schema.Dtypes(**_dtypes(model)),
+        layers=tuple(_shape(layer) for layer in child.layers),
+    )
+    return runtime.to_json().encode()
+
+
+def _dtypes(model: ir.Model) -> dict[str, Any]:
+    embedding = next(t for t in model.tensors if t.layer is None)
+    experts = {
+        t.dtype for t in model.tensors if t.site is ir.Site.EXPERTS and ".experts." in t.name
+    }
+    packed = "MXFP4" if "U8" in experts else next(iter(sorted(experts)), None)
+    return {"weights": embedding.dtype, "experts": packed, "cache": "BF16"}
+
+
+def _shape(layer: ir.Layer) -> Any:
+    from surgery_runtime import schema
+
+    match layer.mlp:
+        case None:
+            mlp = None
+        case ir.Ffn(width=width):
+            mlp = schema.Ffn(width)
+        case ir.Experts(count=count, active=active, width=width):
+            mlp = schema.Experts(count, active, width)
+    a = layer.attention
+    attention = None if a is None else schema.Attention(a.heads, a.kv_heads, a.head_dim, a.window)
+    return schema.Layer(attention, mlp)

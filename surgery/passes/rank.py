@@ -1,0 +1,236 @@
+"""Space -> Space: which channels and experts survive, for every edit that selects.
+
+In: a space whose selecting candidates have no `kept` yet, calibration text. Out: the same space
+with `kept` and `artefact` filled in. What is missing from the library is measured, in one pass
+over each dataset (needs torch then, and only then). Refuses criteria that cannot rank a site
+(E0201), text and weights that cannot be read, and statistics that are not finite (E0702). Not
+here: the statistics (`scoring/activations.py`).
+
+The kept set of size n is the n best by score, so kept sets are nested across sizes. What no
+calibration token reached ranks last whatever its score; ties go to the lower index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import cast
+
+from surgery import catalog, edits
+from surgery.diagnostics import Diagnostic, Help, Label, Sink
+from surgery.ir import Candidate, Dataset, Experts, Ffn, Model, Ranking, Site, Space, Spec
+from surgery.library import Json, Library
+from surgery.scoring import data, identity
+
+CRITERIA: Mapping[str, frozenset[Site]] = {
+    "channel_contribution": frozenset({Site.FFN}),
+    "router_contribution": frozenset({Site.EXPERTS}),
+    "reap": frozenset({Site.EXPERTS}),
+    "frequency": frozenset({Site.EXPERTS}),
+    "random": frozenset({Site.FFN, Site.EXPERTS}),
+}
+"""Every criterion, and the sites that it can rank. `scoring/activations.py` defines those that
+measure; `random` is a control, the same for every run with one seed, and needs no text."""
+
+Progress = Callable[[str, int, int, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One parent block to rank under one criterion on one dataset (`None`: needs no text)."""
+
+    layer: int
+    site: Site
+    criterion: str
+    dataset: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """One score per channel or expert, the higher the more it matters, and tokens seen."""
+
+    scores: tuple[float, ...]
+    counts: tuple[float, ...]
+
+
+def run(spec: Spec, space: Space, library: Library, sink: Sink, progress: Progress) -> Space | None:
+    """Rank and fill in; `None` when an error was reported. Raises `Stop`."""
+    wanted = [c for c in space.candidates if c.kept is None and edits.selects(c.edit)]
+    if not _legal(wanted, sink):
+        return None
+    jobs = sorted({_job(c) for c in wanted}, key=lambda j: (j.layer, j.site, j.criterion))
+    known = _rank(spec, space.model, library, jobs, progress)
+    if not _finite(known, wanted, sink):
+        return None
+    filled = {
+        c.address: edits.ranked(space.model, c, kept(known[_job(c)], _size(c))) for c in wanted
+    }
+    options = tuple(
+        replace(o, candidates=tuple(filled.get(c.address, c) for c in o.candidates))
+        for o in space.options
+    )
+    return replace(space, options=options)
+
+
+def kept(scores: Scores, size: int) -> tuple[int, ...]:
+    """The `size` best, ascending."""
+    values, counts = scores.scores, scores.counts
+    order = sorted(range(len(values)), key=lambda i: (counts[i] == 0, -values[i], i))
+    return tuple(sorted(order[:size]))
+
+
+def _job(candidate: Candidate) -> Job:
+    by = _by(candidate)
+    return Job(candidate.layer, candidate.site, by.criterion, by.dataset)
+
+
+def _by(candidate: Candidate) -> Ranking:
+    alternative = candidate.alternative
+    if alternative is None or alternative.by is None:
+        raise ValueError(f"{candidate.address} has no ranking")  # E0207 in `expand`
+    return alternative.by
+
+
+def _size(candidate: Candidate) -> int:
+    match candidate.block:
+        case Ffn(width=width):
+            return width
+        case Experts(count=count):
+            return count
+        case other:
+            raise ValueError(f"{candidate.address} keeps some of {other!r}")
+
+
+# ---- Legality --------------------------------------------------------------------------------
+
+
+def _legal(candidates: Iterable[Candidate], sink: Sink) -> bool:
+    legal = True
+    for candidate in candidates:
+        by, site = _by(candidate), candidate.site
+        if site not in CRITERIA.get(by.criterion, frozenset()):
+            names = " | ".join(sorted(n for n, sites in CRITERIA.items() if site in sites))
+            message = f"there is no criterion `{by.criterion}` that ranks {_things(site)}"
+            _report(sink, catalog.E0201, by, message, f"{_things(site)} are ranked by {names}")
+            legal = False
+        elif by.dataset is None and by.criterion != "random":
+            message = f"`{by.criterion}` measures on text and names no dataset"
+            _report(sink, catalog.E0303, by, message, f"write `{by.criterion}(DATASET)`")
+            legal = False
+    return legal
+
+
+def _things(site: Site) -> str:
+    return "experts" if site is Site.EXPERTS else "channels"
+
+
+def _report(sink: Sink, code: catalog.Code, by: Ranking, message: str, help: str) -> None:
+    label = Label(by.span, "this ranking", primary=True)
+    sink.report(Diagnostic(code, message, labels=(label,), helps=(Help(help),)))
+
+
+def _finite(known: Mapping[Job, Scores], wanted: list[Candidate], sink: Sink) -> bool:
+    bad = [c for c in wanted if not all(map(math.isfinite, known[_job(c)].scores))]
+    if bad:
+        by = _by(bad[0])
+        listed = ", ".join(sorted({f"layer.{c.layer}.{c.site}" for c in bad}))
+        message = f"`{by.criterion}` is not finite for {listed}"
+        label = Label(by.span, "this ranking", primary=True)
+        sink.report(Diagnostic(catalog.E0702, message, labels=(label,)))
+    return not bad
+
+
+# ---- Measuring -------------------------------------------------------------------------------
+
+
+def _rank(
+    spec: Spec, model: Model, library: Library, jobs: list[Job], progress: Progress
+) -> dict[Job, Scores]:
+    known = {job: _random(model, job, spec) for job in jobs if job.criterion == "random"}
+    measured = [job for job in jobs if job.criterion != "random"]
+    if not measured:
+        return known
+    datasets = {dataset.name: dataset for dataset in spec.datasets}
+    for name in sorted({cast("str", job.dataset) for job in measured}):
+        dataset = datasets[name]
+        text = data.read_text(dataset, spec.folder)
+        samples = identity.data_key(dataset, text, model)
+        keys = {
+            job: identity.ranking_key(model, samples, job.layer, job.site, job.criterion)
+            for job in measured
+            if job.dataset == name
+        }
+        known |= _recalled(library, keys)
+        missing = {job: key for job, key in keys.items() if job not in known}
+        identity.require_weights(model, len(missing), "rankings")
+        if missing:
+            made = _measure(model, dataset, text, list(missing), progress)
+            for job, scores in made.items():
+                known[job] = scores
+                if all(map(math.isfinite, scores.scores)):
+                    library.put(missing[job], _stored(scores))
+    return known
+
+
+def _recalled(library: Library, keys: Mapping[Job, Mapping[str, Json]]) -> dict[Job, Scores]:
+    found: dict[Job, Scores] = {}
+    for job, key in keys.items():
+        value = library.get(key)
+        if isinstance(value, Mapping):
+            scores, counts = value.get("scores"), value.get("counts")
+            found[job] = Scores(
+                tuple(cast("list[float]", scores)), tuple(cast("list[float]", counts))
+            )
+    return found
+
+
+def _stored(scores: Scores) -> Json:
+    return {"scores": list(scores.scores), "counts": list(scores.counts)}
+
+
+def _random(model: Model, job: Job, spec: Spec) -> Scores:
+    block = model.layers[job.layer].block(job.site)
+    count = block.count if isinstance(block, Experts) else cast("Ffn", block).width
+    seed = next((d.seed for d in spec.datasets if d.name == job.dataset), 0)
+    names = (f"random/{seed}/{job.layer}/{i}".encode() for i in range(count))
+    # Not a library's generator: these numbers are the same on every platform and in any version.
+    values = (int.from_bytes(hashlib.sha256(name).digest()[:6]) / 2**48 for name in names)
+    return Scores(tuple(values), (1.0,) * count)
+
+
+def _measure(
+    model: Model, dataset: Dataset, text: data.Text, jobs: list[Job], progress: Progress
+) -> dict[Job, Scores]:
+    import torch
+
+    from surgery.scoring import activations
+    from surgery.scoring.arrays import from_numpy
+    from surgery.scoring.model import load_parent
+    from surgery.scoring.swap import batch_size
+
+    samples = data.draw(dataset, text, data.load_tokenizer(model), data.end_of_text(model))
+    step = batch_size(samples.length)
+    starts = range(0, len(samples.tokens), step)
+    detail = f"{len({(j.layer, j.site) for j in jobs})} blocks on {samples.tokens.size} tok"
+
+    def batches() -> Iterable[torch.Tensor]:
+        for done, start in enumerate(starts):
+            progress("rank", done, len(starts), detail)
+            yield from_numpy(samples.tokens[start : start + step])
+        progress("rank", len(starts), len(starts), detail)
+
+    watched = sorted({(job.layer, job.site) for job in jobs})
+    found = activations.collect(load_parent(model), batches(), watched)
+    return {job: _scores(found[job.layer, job.site], job.criterion) for job in jobs}
+
+
+def _scores(statistics: object, criterion: str) -> Scores:
+    from surgery.scoring.activations import Statistics
+    from surgery.scoring.arrays import numbers
+
+    found = cast("Statistics", statistics)
+    return Scores(
+        tuple(map(identity.rounded, found.scores(criterion))), tuple(numbers(found.count))
+    )

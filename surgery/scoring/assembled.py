@@ -1,0 +1,125 @@
+"""Judge a whole child before it is written: measured KL, and perplexity of both.
+
+In: a space, one candidate per site, text. Out: `Assembled`. The sum of replace-one-block damages
+is only an estimate of what all edits do together (paper B assumes that they add up): this is the
+measurement to put beside it. Runs from the exact bits that will be emitted. Not here: choosing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import cast
+
+from surgery.ir import Candidate, Dataset, Model, Space, Spec
+from surgery.library import Library
+from surgery.scoring import data, identity
+from surgery.scoring.data import Samples
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """What a child measures on a dataset.
+
+    `kl` is the mean KL(parent || child) per token in nats, `kl_error` its standard error over
+    samples (0 for one sample). A perplexity is exp of the mean negative log-likelihood of every
+    token but the first of each sample.
+    """
+
+    kl: float
+    kl_error: float
+    parent_perplexity: float
+    child_perplexity: float
+    samples: int
+    length: int
+
+
+def assembled(
+    spec: Spec,
+    space: Space,
+    chosen: tuple[Candidate, ...],
+    dataset: Dataset,
+    library: Library | None = None,
+    progress: Callable[[str, int, int, str], None] | None = None,
+    tail: int | None = None,
+) -> Assembled:
+    """Measure the child made of `chosen` (one candidate per site, ranked) against the parent.
+
+    `tail` counts only the last so many tokens of each sample in the KL, as a score with a tail
+    does; perplexities are about all tokens. With a library, a child that was judged before on the
+    same text is not measured again. Raises `Stop` for unreadable text (E0001, E0706) or missing
+    weights (E0701).
+    """
+    model = space.model
+    text = data.read_text(dataset, spec.folder)
+    last = min(tail or dataset.length, dataset.length)
+    drawn = identity.data_key(dataset, text, model)
+    key = identity.assembled_key(model, drawn, chosen, last)
+    known = _recall(library.get(key)) if library is not None else None
+    if known is not None:
+        return known
+    identity.require_weights(model, 1, "judgement of a child")
+    samples = data.draw(dataset, text, data.load_tokenizer(model), data.end_of_text(model))
+    result = _measure(model, samples, chosen, last, progress)
+    if library is not None:
+        library.put(key, {name: getattr(result, name) for name in _FIELDS})
+    return result
+
+
+_FIELDS = ("kl", "kl_error", "parent_perplexity", "child_perplexity", "samples", "length")
+
+
+def _recall(value: object) -> Assembled | None:
+    if not isinstance(value, dict):
+        return None
+    found = cast("dict[str, object]", value)
+    numbers = [found.get(name) for name in _FIELDS]
+    if not all(isinstance(number, int | float) for number in numbers):
+        return None
+    kl, error, parent, child, samples, length = (cast("float", n) for n in numbers)
+    return Assembled(kl, error, parent, child, int(samples), int(length))
+
+
+def _measure(
+    model: Model,
+    samples: Samples,
+    chosen: tuple[Candidate, ...],
+    tail: int,
+    progress: Callable[[str, int, int, str], None] | None,
+) -> Assembled:
+    import torch
+
+    from surgery.scoring import swap
+    from surgery.scoring.arrays import from_numpy
+    from surgery.scoring.model import load_parent, make_layer
+
+    parent = load_parent(model)
+    layers = dict(make_layer(parent, changed) for changed in _by_layer(chosen))
+    starts = range(0, len(samples.tokens), swap.batch_size(samples.length))
+    judged: list[swap.Judged] = []
+    with torch.inference_mode():
+        for done, start in enumerate(starts):
+            if progress is not None:
+                progress("judge", done, len(starts), "the assembled child")
+            rows = samples.tokens[start : start + swap.batch_size(samples.length)]
+            judged.append(swap.judge(parent, from_numpy(rows), layers, tail))
+    if progress is not None:
+        progress("judge", len(starts), len(starts), "the assembled child")
+    kl = torch.cat([part.kl for part in judged])
+    nll = [torch.cat([getattr(part, name) for part in judged]) for name in ("parent", "child")]
+    count = len(kl)
+    error = float(kl.std()) / math.sqrt(count) if count > 1 else 0.0
+    return Assembled(
+        identity.rounded(max(0.0, float(kl.mean()))),
+        identity.rounded(error),
+        identity.rounded(math.exp(float(nll[0].mean()))),
+        identity.rounded(math.exp(float(nll[1].mean()))),
+        count,
+        samples.length,
+    )
+
+
+def _by_layer(chosen: tuple[Candidate, ...]) -> Iterator[tuple[Candidate, ...]]:
+    for layer in sorted({c.layer for c in chosen if c.changed}):
+        yield tuple(c for c in chosen if c.layer == layer and c.changed)

@@ -1,0 +1,99 @@
+"""What exactly was measured: the keys of the library.
+
+In: a model, a dataset, a candidate, how it is measured. Out: JSON keys in which everything that
+could change the number appears, and nothing else: names of scores, datasets and files do not, so
+renaming them invalidates nothing. The parent is its digest, which covers every byte of its
+weights. Needs no torch. Not here: storing (`library.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from surgery import catalog
+from surgery.diagnostics import Diagnostic, Help, Stop
+from surgery.ir import Candidate, Dataset, Model
+from surgery.library import Json
+from surgery.scoring.data import SAMPLING, Text, tokenizer_digest
+
+MEASURING = 1
+"""Version of the measurement itself; raised whenever a formula or its precision changes."""
+
+
+def rounded(value: float) -> float:
+    """Nine significant digits: what float32 arithmetic can mean, so that stored numbers print
+    alike everywhere."""
+    return float(f"{value:.9g}")
+
+
+def require_weights(model: Model, missing: int, what: str) -> None:
+    """Raise `Stop` (E0701) when there is something to measure and nothing to measure it with."""
+    if missing and not model.files:
+        raise Stop(
+            Diagnostic(
+                catalog.E0701,
+                f"{missing} {what} are missing from the library, and there are no weights",
+                subject=str(model.directory),
+                helps=(Help("fetch the weights, or use a library that holds the measurements"),),
+            )
+        )
+
+
+def data_key(dataset: Dataset, text: Text, model: Model) -> dict[str, Json]:
+    """The samples: the text's bytes, how they are drawn, and the tokenizer that cuts them."""
+    return {
+        "text": text.digest,
+        "tokenizer": tokenizer_digest(model),
+        "take": dataset.take,
+        "length": dataset.length,
+        "seed": dataset.seed,
+        "sampling": SAMPLING,
+    }
+
+
+def ranking_key(
+    model: Model, data: Mapping[str, Json], layer: int, site: str, criterion: str
+) -> dict[str, Json]:
+    """The scores of all experts or channels of one parent block under one criterion."""
+    return {
+        "kind": "ranking",
+        "version": MEASURING,
+        "parent": model.digest,
+        "data": data,
+        "layer": layer,
+        "site": site,
+        "criterion": criterion,
+    }
+
+
+def swap_key(
+    model: Model,
+    data: Mapping[str, Json],
+    candidate: Candidate,
+    metric: str,
+    tail: int | None,
+) -> dict[str, Json]:
+    """The damage of one candidate: the edited block (its artefact hash), the metric, the text."""
+    return {
+        "kind": "swap",
+        "version": MEASURING,
+        "parent": model.digest,
+        "data": data,
+        "block": candidate.artefact,
+        "metric": metric,
+        "tail": tail,
+    }
+
+
+def assembled_key(
+    model: Model, data: Mapping[str, Json], chosen: tuple[Candidate, ...], tail: int
+) -> dict[str, Json]:
+    """The judgement of a whole child: all of its edited blocks, over the last `tail` tokens."""
+    return {
+        "kind": "assembled",
+        "version": MEASURING,
+        "parent": model.digest,
+        "data": data,
+        "blocks": sorted(c.artefact for c in chosen if c.changed),
+        "tail": tail,
+    }

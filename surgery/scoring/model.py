@@ -1,0 +1,217 @@
+"""The parent in float32, and children of one layer, from the exact bits that will be emitted.
+
+In: a `Model` with files, candidates of its space. Out: `Parent`, whose layers can be run in parts
+and swapped. Every tensor is made by the operation that `emit` would stream to disk, then widened:
+BF16 and F16 to float32 are exact, MXFP4 is dequantised. Needs weight files
+(`identity.require_weights`). Not here: what is measured (`swap.py`), nor the formula of any
+layer: that is `surgery_runtime.hf`, which the emitted checkpoint runs too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from surgery import edits
+from surgery.ir import Attention, Candidate, Experts, Ffn, Layer, Model
+from surgery.ops import Output
+from surgery.scoring.arrays import from_numpy
+from surgery.tensor_ops import Array, bf16_to_f32, dequantise_mxfp4, materialise, tensor_reader
+
+_BLOCKS, _SCALES = "_blocks", "_scales"
+
+
+class Decoder(Protocol):
+    """The model's own modules, under the names that its checkpoint uses."""
+
+    embed_tokens: nn.Module
+    layers: nn.ModuleList
+    norm: nn.Module
+
+
+class CausalLM(Protocol):
+    """What `surgery_runtime.hf.build` returns: a model that runs in parts.
+
+    `begin` embeds int64 tokens [batch, length] into [batch, length, hidden] and gives the state
+    that layers share; `run` applies layers [start, stop); parts compose to the forward pass.
+    """
+
+    model: Decoder
+    lm_head: nn.Linear
+
+    def begin(self, input_ids: Tensor) -> tuple[Tensor, object]:
+        """Embed, and prepare what the layers share."""
+        ...
+
+    def run(self, hidden: Tensor, state: object, start: int, stop: int) -> Tensor:
+        """Apply layers [start, stop)."""
+        ...
+
+    def make_layer(self, index: int, layer: dict[str, object]) -> nn.Module:
+        """An empty layer of the geometry that `describe` gives."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A loaded parent: its description, its module in float32, its tensors as stored."""
+
+    model: Model
+    module: CausalLM
+    read: Callable[[str], Array]
+
+    @property
+    def head(self) -> Tensor:
+        """The output head, float32 [vocab, hidden]."""
+        return self.module.lm_head.weight
+
+    def normalised(self, hidden: Tensor) -> Tensor:
+        """The final norm: float32 [..., hidden] -> the same shape."""
+        return cast("Tensor", self.module.model.norm(hidden))
+
+
+def load_parent(model: Model) -> Parent:
+    """Load every weight of the parent in float32. Raises `Stop` (E0001, E0004)."""
+    from surgery_runtime import hf
+
+    module = cast("CausalLM", hf.build(dict(model.config)))
+    parent = Parent(model, module, tensor_reader(model))
+    outputs = edits.child_outputs(model, ())
+    _load(cast("nn.Module", module), _widened(outputs, parent.read), "")
+    return parent
+
+
+def make_layer(parent: Parent, chosen: tuple[Candidate, ...]) -> tuple[int, nn.Module]:
+    """A layer of the parent with the blocks of `chosen` in place of its own, and its index.
+
+    All candidates must belong to one layer. Tensors that no candidate cuts are shared with the
+    parent's layer, so a child costs the memory of what it changes.
+    """
+    index = chosen[0].layer
+    layer = edits.child_layers(parent.model, chosen)[index]
+    made = parent.module.make_layer(index, describe(layer)).requires_grad_(False)
+    prefix = f"model.layers.{index}."
+    tensors = dict(parent.module.model.layers[index].state_dict())
+    for candidate in chosen:
+        for spec in edits.block_tensors(parent.model, index, candidate.site):
+            tensors.pop(_parameter(spec.name).removeprefix(prefix), None)
+    for candidate in chosen:
+        for name, tensor in _widened(edits.outputs(parent.model, candidate), parent.read):
+            tensors[name.removeprefix(prefix)] = tensor
+    _load(made, tensors.items(), prefix)
+    return index, made
+
+
+@contextmanager
+def swapped(parent: Parent, layers: Mapping[int, nn.Module]) -> Generator[None]:
+    """Run the parent with other layers in the places given; it is whole again afterwards."""
+    own = {index: parent.module.model.layers[index] for index in layers}
+    try:
+        for index, layer in layers.items():
+            parent.module.model.layers[index] = layer
+        yield
+    finally:
+        for index, layer in own.items():
+            parent.module.model.layers[index] = layer
+
+
+def describe(layer: Layer) -> dict[str, object]:
+    """The geometry of one layer as `surgery_runtime.hf` takes it."""
+    return {"attention": _attention(layer.attention), "mlp": _mlp(layer.mlp)}
+
+
+def _attention(block: Attention | None) -> dict[str, object] | None:
+    if block is None:
+        return None
+    return {
+        "heads": block.heads,
+        "kv_heads": block.kv_heads,
+        "head_dim": block.head_dim,
+        "window": block.window,
+    }
+
+
+def _mlp(block: Ffn | Experts | None) -> dict[str, object] | None:
+    match block:
+        case None:
+            return None
+        case Ffn(width=width):
+            return {"width": width}
+        case Experts(count=count, active=active, width=width):
+            return {"experts": count, "active": active, "width": width}
+
+
+# ---- Tensors ---------------------------------------------------------------------------------
+
+
+def _parameter(name: str) -> str:
+    """The parameter that a stored tensor belongs to: packed experts are two tensors."""
+    return name.removesuffix(_BLOCKS).removesuffix(_SCALES)
+
+
+def _widened(
+    outputs: Iterable[Output], read: Callable[[str], Array]
+) -> Iterator[tuple[str, Tensor]]:
+    """Parameters by name, float32: packed pairs joined, dequantised and turned to [in, out]."""
+    packed: dict[str, dict[str, Array]] = {}
+    for output in outputs:
+        array = materialise(output.op, read)
+        name = _parameter(output.name)
+        if name == output.name:
+            yield name, _float32(array, output.dtype)
+            continue
+        pair = packed.setdefault(name, {})
+        pair[output.name.removeprefix(name)] = array
+        if len(pair) == 2:
+            values = dequantise_mxfp4(pair[_BLOCKS], pair[_SCALES])
+            del packed[name]
+            yield name, _owned(values.swapaxes(-1, -2))
+
+
+def _float32(array: Array, dtype: str) -> Tensor:
+    match dtype:
+        case "BF16":
+            values: NDArray[np.float32] = bf16_to_f32(array)
+        case "F16" | "F32":
+            values = array.astype(np.float32)
+        case _:
+            raise ValueError(f"no weight is stored as {dtype}")
+    return _owned(values)
+
+
+def _owned(values: NDArray[np.float32]) -> Tensor:
+    """A contiguous copy in torch's memory, which is aligned to 64 bytes.
+
+    numpy's is not, and matrix products may round differently on other alignments: two processes
+    would then measure different last digits.
+    """
+    tensor = torch.empty(values.shape)
+    tensor.copy_(from_numpy(values))
+    return tensor
+
+
+def _load(module: nn.Module, tensors: Iterable[tuple[str, Tensor]], prefix: str) -> None:
+    """Put `tensors` in place of the module's parameters; every parameter must get one.
+
+    Parameters are replaced, not filled: what the parent shares with a child stays shared. A tied
+    head comes without a tensor of its own and keeps the embedding's.
+    """
+    expected = dict(module.named_parameters(remove_duplicate=False))
+    tied = {id(p): n for n, p in module.named_parameters()}
+    loaded = dict(tensors)
+    for name, parameter in expected.items():
+        source = name if name in loaded else tied[id(parameter)]
+        if source not in loaded or loaded[source].shape != parameter.shape:
+            found = tuple(loaded[source].shape) if source in loaded else "nothing"
+            raise ValueError(f"{prefix}{name} {tuple(parameter.shape)} would get {found}")
+    if unused := sorted(loaded.keys() - expected.keys()):
+        raise ValueError(f"{prefix}{unused[0]} and {len(unused) - 1} others have no parameter")
+    for name, parameter in expected.items():
+        parameter.data = loaded[name if name in loaded else tied[id(parameter)]]

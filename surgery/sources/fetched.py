@@ -1,0 +1,81 @@
+"""What a source gives back, and what sources share: the cache, atomic folders, refusals.
+
+In: nothing. Out: `Fetched`, `default_cache`, `build_once`. Not here: any particular source.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from surgery import catalog
+from surgery.diagnostics import Diagnostic, Help, Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A model on this machine.
+
+    `source` is how artefacts name it (`local:tinymoe`, `hf:org/name@0123456789ab`): no absolute
+    path, nothing that differs between machines.
+    """
+
+    directory: Path
+    source: str
+
+
+def default_cache() -> Path:
+    """`$XDG_CACHE_HOME/surgery`, or `~/.cache/surgery`."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "surgery"
+
+
+def unfetchable(message: str, *notes: str, help: str) -> Stop:
+    """E0005, ready to raise."""
+    return Stop(Diagnostic(catalog.E0005, message, notes=notes, helps=(Help(help),)))
+
+
+def relative_name(location: str) -> str:
+    """How artefacts name a path: as written when it is relative, else its last part."""
+    path = Path(location)
+    if path.is_absolute() or ".." in path.parts or location.startswith("~"):
+        return path.resolve().name
+    return path.as_posix()
+
+
+@contextmanager
+def build_once(folder: Path) -> Generator[Path | None]:
+    """Build `folder` whole or not at all, once among all processes.
+
+    Yields a scratch directory to fill, which becomes `folder` when the block ends well, or `None`
+    when `folder` is there already. The kernel frees the lock of a process that dies; what it left
+    behind is removed by the next. Raises `OSError`.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.parent / f".{folder.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.is_dir():
+            yield None
+            return
+        prefix = f".{folder.name}.tmp-"
+        for orphan in sorted(folder.parent.glob(f"{prefix}*")):
+            shutil.rmtree(orphan)
+        scratch = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
+        try:
+            yield scratch
+            os.chmod(scratch, 0o755 & ~_umask())
+            os.rename(scratch, folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

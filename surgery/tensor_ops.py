@@ -1,0 +1,192 @@
+"""Tensors in memory: reading them, and the operations of `ops.py` on them.
+
+In: a `Model` (or a place in a shard) and a `TensorOp`. Out: numpy arrays as stored: BF16 is
+`uint16`, 8-bit floats are `uint8`. The results are bit for bit what `tensors_write.py` streams to
+disk. Not here: constant memory (`tensors_write.py`), deciding what to cut (`edits/`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeAlias, assert_never
+
+import numpy as np
+import numpy.typing as npt
+
+from surgery.ir import Model, TensorFile
+from surgery.ops import Copy, MeanHeads, Take, TensorOp
+from surgery.tensors import open_shard
+from surgery.untrusted import malformed, shown, unreadable
+
+Array: TypeAlias = npt.NDArray[Any]
+
+NUMPY: Mapping[str, np.dtype[Any]] = MappingProxyType(
+    {
+        "BOOL": np.dtype(np.bool_),
+        "U8": np.dtype(np.uint8),
+        "I8": np.dtype(np.int8),
+        "F8_E4M3": np.dtype(np.uint8),
+        "F8_E5M2": np.dtype(np.uint8),
+        "F8_E8M0": np.dtype(np.uint8),
+        "U16": np.dtype("<u2"),
+        "I16": np.dtype("<i2"),
+        "F16": np.dtype("<f2"),
+        "BF16": np.dtype("<u2"),
+        "U32": np.dtype("<u4"),
+        "I32": np.dtype("<i4"),
+        "F32": np.dtype("<f4"),
+        "U64": np.dtype("<u8"),
+        "I64": np.dtype("<i8"),
+        "F64": np.dtype("<f8"),
+    }
+)
+"""What a stored dtype is in memory."""
+
+
+def read_tensor(directory: Path, file: TensorFile, dtype: str, shape: tuple[int, ...]) -> Array:
+    """The tensor at `file` of `directory` as a fresh array of `NUMPY[dtype]` and `shape`.
+
+    Raises `Stop`: E0001, or E0004 where the shard has become shorter than its header said.
+    """
+    made = np.empty(shape, NUMPY[dtype])
+    descriptor = open_shard(directory, file.shard)
+    try:
+        if made.nbytes:
+            read_into(descriptor, made.reshape(-1).view(np.uint8).data, file.start, file.shard)
+    except OSError as error:
+        raise unreadable(directory / file.shard, error) from error
+    finally:
+        os.close(descriptor)
+    return made
+
+
+def read_into(descriptor: int, view: memoryview, offset: int, shard: str) -> None:
+    """Fill `view` with the bytes at `offset`; raises `Stop` (E0004) at an early end, `OSError`."""
+    done = 0
+    while done < len(view):
+        got = os.preadv(descriptor, [view[done:]], offset + done)
+        if got == 0:
+            message = f"`{shown(shard)}` ends {len(view) - done} bytes early: it has changed"
+            raise malformed(shard, message)
+        done += got
+
+
+def tensor_reader(model: Model) -> Callable[[str], Array]:
+    """A function from a parent tensor's name to its array; see `read_tensor`."""
+    specs = {spec.name: spec for spec in model.tensors}
+
+    def read(name: str) -> Array:
+        spec = specs[name]
+        return read_tensor(model.directory, model.files[name], spec.dtype, spec.shape)
+
+    return read
+
+
+def materialise(op: TensorOp, read: Callable[[str], Array]) -> Array:
+    """The child tensor that `op` makes of the parent's.
+
+    `read` returns a parent tensor as stored (`tensor_reader`). `MeanHeads` takes a `uint16`
+    array as BF16: the only 16-bit kind of weight besides F16. The result has the dtype of the
+    source.
+    """
+    match op:
+        case Copy(source):
+            return read(source)
+        case Take(source, axis, indices, unit):
+            return take(read(source), axis, indices, unit)
+        case MeanHeads(source, heads, head_dim):
+            return mean_heads(read(source), heads, head_dim)
+        case _:
+            assert_never(op)
+
+
+def take(array: Array, axis: int, indices: tuple[int, ...], unit: int = 1) -> Array:
+    """`Take`: slices of `unit` neighbours along `axis`, in the order given.
+
+    [..., n * unit, ...] -> [..., len(indices) * unit, ...], same dtype.
+    """
+    before, length, after = array.shape[:axis], array.shape[axis], array.shape[axis + 1 :]
+    if length % unit:
+        raise ValueError(f"axis {axis} of length {length} is no multiple of {unit}")
+    parts = array.reshape(*before, length // unit, unit, *after)
+    taken = np.take(parts, np.asarray(indices, np.intp), axis=axis)
+    return taken.reshape(*before, len(indices) * unit, *after)
+
+
+def mean_heads(array: Array, heads: int, head_dim: int) -> Array:
+    """`MeanHeads` on [parent heads * head_dim, ...] of BF16 (`uint16`), F16 or F32.
+
+    Result [heads * head_dim, ...], same dtype: paper B, appendix A, mean-pooled K and V.
+    """
+    groups = array.reshape(heads, -1, head_dim, *array.shape[1:])
+    made = np.empty((heads, *groups.shape[2:]), array.dtype)
+    for head in range(heads):
+        made[head] = mean_of([groups[head, i] for i in range(groups.shape[1])])
+    return made.reshape(heads * head_dim, *array.shape[1:])
+
+
+def mean_of(parts: list[Array]) -> Array:
+    """Elementwise mean of equal-shaped arrays of BF16 (`uint16`), F16 or F32; same dtype.
+
+    Added in float32 in the order given, divided, rounded once to nearest even: elementwise, so
+    that pieces of a tensor give the same bits as the whole.
+    """
+    dtype = parts[0].dtype
+    if dtype not in (NUMPY["BF16"], NUMPY["F16"], NUMPY["F32"]):
+        raise ValueError(f"no mean over {dtype}")
+    widen = bf16_to_f32 if dtype == NUMPY["BF16"] else _to_f32
+    # Values near the top of a range may overflow: they become infinite, as in any runtime.
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = widen(parts[0]).copy()
+        for part in parts[1:]:
+            total += widen(part)
+        total /= np.float32(len(parts))
+        return f32_to_bf16(total) if dtype == NUMPY["BF16"] else total.astype(dtype)
+
+
+def _to_f32(array: Array) -> npt.NDArray[np.float32]:
+    return array.astype(np.float32)
+
+
+def bf16_to_f32(array: Array) -> npt.NDArray[np.float32]:
+    """BF16 bits (`uint16`, any shape) to float32, exactly."""
+    return (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def f32_to_bf16(array: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
+    """float32 (any shape) to BF16 bits, to nearest, ties to even; every NaN becomes 0x7FC0."""
+    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+    lowest = (bits >> np.uint32(16)) & np.uint32(1)
+    rounded = ((bits + (lowest + np.uint32(0x7FFF))) >> np.uint32(16)).astype(np.uint16)
+    return np.where(np.isnan(array), np.uint16(0x7FC0), rounded)
+
+
+# E2M1: sign, two exponent bits, one mantissa bit (OCP Microscaling Formats 1.0, 5.3.3).
+_E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float32)
+_FP4 = np.concatenate([_E2M1, -_E2M1])
+# Both values of every byte: the low nibble is the even element.
+_PAIRS = np.stack([np.tile(_FP4, 16), np.repeat(_FP4, 16)], axis=1)
+
+
+def dequantise_mxfp4(
+    blocks: npt.NDArray[np.uint8], scales: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.float32]:
+    """MXFP4 as gpt-oss stores it: blocks [..., G, 16], scales [..., G] -> float32 [..., G * 32].
+
+    The last axis is the input axis, as on disk: Transformers' parameter is the transpose. Raises
+    `Stop` (E0004) on a scale of 255, which is E8M0's NaN.
+    """
+    if blocks.shape[:-1] != scales.shape or blocks.shape[-1] != 16:
+        raise ValueError(f"blocks {blocks.shape} and scales {scales.shape} do not fit")
+    if bool((scales == 255).any()):
+        where = np.unravel_index(int((scales == 255).argmax()), scales.shape)
+        place = ", ".join(str(int(i)) for i in where)
+        raise malformed("MXFP4 scales", f"the MXFP4 scale at [{place}] is 255, which is no number")
+    values = np.take(_PAIRS, blocks, axis=0)
+    exponents = scales.astype(np.int32) - np.int32(127)
+    with np.errstate(over="ignore"):
+        scaled = np.ldexp(values, exponents[..., None, None])
+    return scaled.reshape(*scales.shape[:-1], scales.shape[-1] * 32)

@@ -1,0 +1,189 @@
+"""The operations of `ops.py` as streams: from parent shards into a pipe, in constant memory.
+
+In: an operation, where the parent's tensor is. Out: the child tensor's bytes, in order, in chunks
+of at most 1 MiB. Bit for bit what `tensor_ops.materialise` gives. Not here: files and hashes
+(`tensors_write.py`).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+from math import prod
+from types import TracebackType
+from typing import Protocol, Self, assert_never
+
+import numpy as np
+
+from surgery import catalog
+from surgery.diagnostics import Diagnostic, Stop
+from surgery.ir import Model, TensorFile, TensorSpec
+from surgery.ops import Copy, MeanHeads, Take, TensorOp
+from surgery.tensor_ops import NUMPY, mean_of, read_into
+from surgery.tensors import DTYPE_BYTES, open_shard
+from surgery.untrusted import unreadable
+
+CHUNK = 2**20
+"""Bytes moved at once: larger chunks are no faster, smaller ones are."""
+_DIRECT = 2048
+"""Runs at least this long are read one by one; shorter ones with everything between them."""
+_MAX_OPEN = 64
+
+
+class Pipe(Protocol):
+    """Where bytes go: fill what `room` gives (never empty), then say how much of it."""
+
+    def room(self) -> memoryview:
+        """Writable memory for the next bytes."""
+        ...
+
+    def filled(self, count: int) -> None:
+        """The first `count` bytes of the last `room` are there."""
+        ...
+
+
+class Parents:
+    """The parent's tensors; shards are opened when first read. A context manager."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._specs = {tensor.name: tensor for tensor in model.tensors}
+        self._open: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        for descriptor in self._open.values():
+            os.close(descriptor)
+        self._open.clear()
+
+    def locate(self, op: TensorOp) -> tuple[TensorSpec, TensorFile]:
+        """The tensor that `op` reads; raises `Stop` (E0001) when there are no weights."""
+        model = self._model
+        if op.source not in model.files:
+            message = f"the model `{model.name}` has no weights here, only a config.json"
+            raise Stop(Diagnostic(catalog.E0001, message, subject=str(model.directory)))
+        return self._specs[op.source], model.files[op.source]
+
+    def read(self, shard: str, view: memoryview, offset: int) -> None:
+        """Fill `view` with the bytes of `shard` at `offset`; raises `Stop` (E0001, E0004)."""
+        if shard not in self._open:
+            if len(self._open) >= _MAX_OPEN:
+                self._close()
+            self._open[shard] = open_shard(self._model.directory, shard)
+        try:
+            read_into(self._open[shard], view, offset, shard)
+        except OSError as error:
+            raise unreadable(self._model.directory / shard, error) from error
+
+
+def aligned(size: int) -> memoryview:
+    """Page-aligned memory: copies to and from other memory are up to six times slower."""
+    return memoryview(mmap.mmap(-1, max(size, 1)))[:size]
+
+
+def result_shape(op: TensorOp, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that `op` makes of a parent tensor's; raises `ValueError` where it cannot."""
+    match op:
+        case Copy():
+            return shape
+        case Take(_, axis, indices, unit):
+            if shape[axis] % unit or not all(0 <= i < shape[axis] // unit for i in indices):
+                raise ValueError(f"{op.source}: indices do not fit axis {axis} of {shape}")
+            return (*shape[:axis], len(indices) * unit, *shape[axis + 1 :])
+        case MeanHeads(_, heads, head_dim):
+            if shape[0] % (heads * head_dim):
+                raise ValueError(f"{op.source}: {shape[0]} rows are not {heads} x n x {head_dim}")
+            return (heads * head_dim, *shape[1:])
+        case _:
+            assert_never(op)
+
+
+def stream(op: TensorOp, spec: TensorSpec, file: TensorFile, parents: Parents, pipe: Pipe) -> None:
+    """Send the child tensor that `op` makes of the parent tensor at `file` through `pipe`."""
+    match op:
+        case Copy():
+            _copy(file.shard, file.start, file.end - file.start, parents, pipe)
+        case Take():
+            _take(op, spec, file, parents, pipe)
+        case MeanHeads():
+            _mean(op, spec, file, parents, pipe)
+        case _:
+            assert_never(op)
+
+
+def _copy(shard: str, start: int, length: int, parents: Parents, pipe: Pipe) -> None:
+    end = start + length
+    while start < end:
+        view = pipe.room()[: end - start]
+        parents.read(shard, view, start)
+        pipe.filled(len(view))
+        start += len(view)
+
+
+def _put(data: memoryview, pipe: Pipe) -> None:
+    while data:
+        room = pipe.room()
+        count = min(len(room), len(data))
+        room[:count] = data[:count]
+        pipe.filled(count)
+        data = data[count:]
+
+
+def runs(indices: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """Neighbouring indices as (first, count)."""
+    at = 0
+    while at < len(indices):
+        count = 1
+        while at + count < len(indices) and indices[at + count] == indices[at] + count:
+            count += 1
+        yield indices[at], count
+        at += count
+
+
+def _take(op: Take, spec: TensorSpec, file: TensorFile, parents: Parents, pipe: Pipe) -> None:
+    width = op.unit * prod(spec.shape[op.axis + 1 :]) * DTYPE_BYTES[spec.dtype]
+    row = spec.shape[op.axis] // op.unit * width
+    rows = prod(spec.shape[: op.axis])
+    pieces = tuple(runs(op.indices))
+    if not pieces or not row:
+        return
+    if len(op.indices) * width >= _DIRECT * len(pieces) or row > CHUNK:
+        for start in range(file.start, file.start + rows * row, row):
+            for first, count in pieces:
+                _copy(file.shard, start + first * width, count * width, parents, pipe)
+        return
+    per_chunk = CHUNK // row
+    scratch = aligned(per_chunk * row)
+    wanted = np.asarray(op.indices, np.intp)
+    for at in range(0, rows, per_chunk):
+        count = min(per_chunk, rows - at)
+        view = scratch[: count * row]
+        parents.read(file.shard, view, file.start + at * row)
+        parts = np.frombuffer(view, np.dtype(f"V{width}")).reshape(count, -1)
+        _put(np.take(parts, wanted, axis=1).reshape(-1).view(np.uint8).data, pipe)
+
+
+def _mean(op: MeanHeads, spec: TensorSpec, file: TensorFile, parents: Parents, pipe: Pipe) -> None:
+    dtype = NUMPY[spec.dtype]
+    head = op.head_dim * prod(spec.shape[1:]) * dtype.itemsize
+    group = spec.shape[0] // (op.head_dim * op.heads)
+    step = max(CHUNK // group // dtype.itemsize, 1) * dtype.itemsize
+    scratch = [aligned(min(step, head)) for _ in range(group)]
+    for first in range(file.start, file.start + op.heads * group * head, group * head):
+        for at in range(0, head, step):
+            views = [view[: min(step, head - at)] for view in scratch]
+            for number, view in enumerate(views):
+                parents.read(file.shard, view, first + number * head + at)
+            mean = mean_of([np.frombuffer(view, dtype) for view in views])
+            _put(mean.view(np.uint8).data, pipe)
