@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from surgery.tensor_ops import Array
+from surgery.tensors.ops import Array
 
 HIDDEN, WIDTH, HEADS, KV_HEADS, HEAD_DIM, LAYERS = 64, 96, 4, 2, 16, 2
 

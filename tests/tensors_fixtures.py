@@ -11,9 +11,9 @@ import numpy as np
 
 from surgery.ir import Model, TensorSpec
 from surgery.ops import Output, TensorOp
-from surgery.tensor_ops import NUMPY, Array
-from surgery.tensors import DTYPE_BYTES, open_checkpoint
-from surgery.tensors_stream import result_shape
+from surgery.tensors.headers import DTYPE_BYTES, open_checkpoint
+from surgery.tensors.ops import NUMPY, Array
+from surgery.tensors.stream import result_shape
 
 Tensors = Mapping[str, tuple[str, Array]]
 

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from resolve_fixtures import refused, resolved, spec
 
-from surgery import catalog, tensors_digest
+from surgery import catalog
 from surgery.arch import expected_tensors, family_of
 from surgery.ir import Attention, Experts
 from surgery.ops import Copy, Output
 from surgery.sources.fetched import relative_name
-from surgery.tensors import INDEX, SINGLE, open_checkpoint
-from surgery.tensors_write import write_checkpoint
+from surgery.tensors import digest as tensors_digest
+from surgery.tensors.headers import INDEX, SINGLE, open_checkpoint
+from surgery.tensors.write import write_checkpoint
 from surgery.untrusted import parse_json
 
 

@@ -13,8 +13,8 @@ from resolve_fixtures import refused, resolved, spec
 from surgery import catalog
 from surgery.sources.fetched import build_once, default_cache
 from surgery.sources.gguf import file_sha256, import_folder
-from surgery.tensor_ops import bf16_to_f32, f32_to_bf16, tensor_reader
-from surgery.tensors import INDEX, SINGLE
+from surgery.tensors.headers import INDEX, SINGLE
+from surgery.tensors.ops import bf16_to_f32, f32_to_bf16, tensor_reader
 
 
 @pytest.fixture

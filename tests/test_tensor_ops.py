@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from surgery.diagnostics import Stop
 from surgery.ops import Copy, MeanHeads, Take, TensorOp
-from surgery.tensor_ops import (
+from surgery.tensors.headers import DTYPE_BYTES, SINGLE
+from surgery.tensors.ops import (
     NUMPY,
     Array,
     bf16_to_f32,
@@ -20,8 +21,7 @@ from surgery.tensor_ops import (
     materialise,
     tensor_reader,
 )
-from surgery.tensors import DTYPE_BYTES, SINGLE
-from surgery.tensors_stream import CHUNK, Parents, stream
+from surgery.tensors.stream import CHUNK, Parents, stream
 
 
 def to_torch(array: Array) -> Any:

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from surgery import catalog
 from surgery.diagnostics import Code, Diagnostic, Stop
-from surgery.tensor_ops import NUMPY, read_tensor
-from surgery.tensors import (
+from surgery.tensors.headers import (
     DTYPE_BYTES,
     INDEX,
     MAX_TENSORS,
@@ -27,6 +26,7 @@ from surgery.tensors import (
     read_header,
     shard_path,
 )
+from surgery.tensors.ops import NUMPY, read_tensor
 
 
 def refusal(call: Callable[[], object], code: Code = catalog.E0004) -> Diagnostic:

@@ -18,10 +18,10 @@ from surgery import catalog
 from surgery.diagnostics import Stop
 from surgery.ir import Model
 from surgery.ops import Copy, MeanHeads, Output, Take
-from surgery.tensor_ops import materialise, tensor_reader
-from surgery.tensors import INDEX, SINGLE, open_checkpoint
-from surgery.tensors_layout import layout
-from surgery.tensors_write import WrittenTensor, write_checkpoint
+from surgery.tensors.headers import INDEX, SINGLE, open_checkpoint
+from surgery.tensors.layout import layout
+from surgery.tensors.ops import materialise, tensor_reader
+from surgery.tensors.write import WrittenTensor, write_checkpoint
 
 # Runs `write_checkpoint` of everything in argv[1] into argv[2] under limits, in its own process.
 CHILD = f"""
@@ -31,7 +31,7 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 import tensors_fixtures as made
 from surgery.diagnostics import Stop
 from surgery.ops import Copy
-from surgery.tensors_write import write_checkpoint
+from surgery.tensors.write import write_checkpoint
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 model = made.bare_model(Path(sys.argv[1]))
 outputs = [made.output(model, spec.name, Copy(spec.name)) for spec in model.tensors]
@@ -197,7 +197,7 @@ def test_a_write_that_fails_leaves_nothing(limit: int, tmp_path: Path) -> None:
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
-    from surgery.tensors_write import _write_all  # pyright: ignore[reportPrivateUsage]
+    from surgery.tensors.write import _write_all  # pyright: ignore[reportPrivateUsage]
 
     descriptor = os.open("/dev/full", os.O_WRONLY)
     try:

@@ -13,7 +13,7 @@ from math import prod
 from surgery.arch.family import Family, Template, product
 from surgery.arch.geometry import Config, Geometry, geometry
 from surgery.ir import Attention, Experts, Ffn, Layer, Site, TensorSpec
-from surgery.tensors import DTYPE_BYTES
+from surgery.tensors.headers import DTYPE_BYTES
 
 
 def expected_tensors(

@@ -29,8 +29,8 @@ from surgery.passes.emit_files import (
     runtime_json,
 )
 from surgery.passes.emit_place import MANIFEST, staged, sync, write_file
-from surgery.tensors_layout import Layout, layout
-from surgery.tensors_write import WrittenTensor, write_checkpoint
+from surgery.tensors.layout import Layout, layout
+from surgery.tensors.write import WrittenTensor, write_checkpoint
 from surgery.units import format_tokens
 
 CHECKPOINT = "checkpoint"

@@ -3,7 +3,7 @@
 In: the parent, the chosen candidates and their outputs, the plan. Out: bytes by file name, the
 same for the same input: no dates, no hosts, no absolute paths. Refuses, as `Stop` E0004, a
 carried file that is a link out of the parent's directory, or too large. Not here: weights
-(`tensors_write.py`) and the disk (`passes/emit_place.py`).
+(`write.py`) and the disk (`passes/emit_place.py`).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from surgery.arch.configs import CLASSES, child_config
 from surgery.edits import child_layers, child_outputs
 from surgery.ops import Copy, MeanHeads, Output, Take, TensorOp
 from surgery.passes.emit_place import MANIFEST_FORMAT
-from surgery.tensors import inside
-from surgery.tensors_write import WrittenTensor
+from surgery.tensors.headers import inside
+from surgery.tensors.write import WrittenTensor
 from surgery.units import format_bytes, format_params
 from surgery.untrusted import read_capped
 

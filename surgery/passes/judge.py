@@ -63,7 +63,7 @@ def run(
         Checked(
             score.name,
             score.dataset,
-            assembled(spec, space, chosen, datasets[score.dataset], library, progress),
+            assembled(spec, space, chosen, datasets[score.dataset], library, progress, score.tail),
         )
         for score in scores_used(spec)
     )

@@ -19,8 +19,8 @@ from surgery.arch import Family, Geometry, family_of, geometry, is_ignored, tens
 from surgery.diagnostics import Diagnostic, Label, Sink, Stop
 from surgery.ir import Model, ModelDecl, Spec, TensorSpec
 from surgery.sources import Fetched, fetch
-from surgery.tensors import Checkpoint, Stored, inside, open_checkpoint
-from surgery.tensors_digest import model_digest, tensor_digests
+from surgery.tensors.digest import model_digest, tensor_digests
+from surgery.tensors.headers import Checkpoint, Stored, inside, open_checkpoint
 from surgery.untrusted import as_object, malformed, parse_json, read_capped, shown
 
 CONFIG = "config.json"

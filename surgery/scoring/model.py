@@ -23,7 +23,7 @@ from surgery import edits
 from surgery.ir import Attention, Candidate, Experts, Ffn, Layer, Model
 from surgery.ops import Output
 from surgery.scoring.arrays import from_numpy
-from surgery.tensor_ops import Array, bf16_to_f32, dequantise_mxfp4, materialise, tensor_reader
+from surgery.tensors.ops import Array, bf16_to_f32, dequantise_mxfp4, materialise, tensor_reader
 
 _BLOCKS, _SCALES = "_blocks", "_scales"
 

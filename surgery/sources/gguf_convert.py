@@ -22,7 +22,7 @@ from safetensors import torch as safetensors
 
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Stop
-from surgery.tensors import SINGLE
+from surgery.tensors.headers import SINGLE
 from surgery.untrusted import malformed, shown
 
 _ARCHITECTURES = ("llama",)

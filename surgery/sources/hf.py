@@ -17,7 +17,7 @@ from surgery import catalog
 from surgery.diagnostics import Diagnostic, Stop
 from surgery.ir import ModelDecl
 from surgery.sources.fetched import Fetched, unfetchable
-from surgery.tensors import INDEX, SINGLE, read_index
+from surgery.tensors.headers import INDEX, SINGLE, read_index
 from surgery.untrusted import shown
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")

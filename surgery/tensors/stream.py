@@ -2,7 +2,7 @@
 
 In: an operation, where the parent's tensor is. Out: the child tensor's bytes, in order, in chunks
 of at most 1 MiB. Bit for bit what `tensor_ops.materialise` gives. Not here: files and hashes
-(`tensors_write.py`).
+(`write.py`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from surgery import catalog
 from surgery.diagnostics import Diagnostic, Stop
 from surgery.ir import Model, TensorFile, TensorSpec
 from surgery.ops import Copy, MeanHeads, Take, TensorOp
-from surgery.tensor_ops import NUMPY, mean_of, read_into
-from surgery.tensors import DTYPE_BYTES, open_shard
+from surgery.tensors.headers import DTYPE_BYTES, open_shard
+from surgery.tensors.ops import NUMPY, mean_of, read_into
 from surgery.untrusted import unreadable
 
 CHUNK = 2**20

@@ -2,7 +2,7 @@
 
 In: the child's `Output`s. Out: `Layout`: shards with finished headers, and the index. Tensors keep
 the order given; inside a shard wider dtypes come first, so that every tensor is aligned to its
-own element. The same outputs give the same bytes. Not here: writing (`tensors_write.py`).
+own element. The same outputs give the same bytes. Not here: writing (`write.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from surgery.ops import Output
-from surgery.tensors import DTYPE_BYTES, INDEX, SINGLE
+from surgery.tensors.headers import DTYPE_BYTES, INDEX, SINGLE
 
 METADATA: Mapping[str, str] = MappingProxyType({"format": "pt"})
 """What Transformers wants to see in a header."""

@@ -1,8 +1,8 @@
 """Tensors in memory: reading them, and the operations of `ops.py` on them.
 
 In: a `Model` (or a place in a shard) and a `TensorOp`. Out: numpy arrays as stored: BF16 is
-`uint16`, 8-bit floats are `uint8`. The results are bit for bit what `tensors_write.py` streams to
-disk. Not here: constant memory (`tensors_write.py`), deciding what to cut (`edits/`).
+`uint16`, 8-bit floats are `uint8`. The results are bit for bit what `write.py` streams to
+disk. Not here: constant memory (`write.py`), deciding what to cut (`edits/`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from surgery.ir import Model, TensorFile
 from surgery.ops import Copy, MeanHeads, Take, TensorOp
-from surgery.tensors import open_shard
+from surgery.tensors.headers import open_shard
 from surgery.untrusted import malformed, shown, unreadable
 
 Array: TypeAlias = npt.NDArray[Any]

@@ -24,9 +24,9 @@ from surgery import catalog
 from surgery.diagnostics import Diagnostic, Help, Stop
 from surgery.ir import Model
 from surgery.ops import Output
-from surgery.tensors import DTYPE_BYTES, INDEX
-from surgery.tensors_layout import METADATA, ShardLayout, layout
-from surgery.tensors_stream import CHUNK, Parents, aligned, result_shape, stream
+from surgery.tensors.headers import DTYPE_BYTES, INDEX
+from surgery.tensors.layout import METADATA, ShardLayout, layout
+from surgery.tensors.stream import CHUNK, Parents, aligned, result_shape, stream
 
 
 @dataclass(frozen=True, slots=True)

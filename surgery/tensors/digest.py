@@ -19,7 +19,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from surgery.tensors import Checkpoint, Stored, open_shard, shard_path
+from surgery.tensors.headers import Checkpoint, Stored, open_shard, shard_path
 from surgery.untrusted import as_object, malformed, shown, unreadable
 
 _CHUNK = 2**20
