@@ -48,15 +48,22 @@ LibraryDir = Annotated[
 DEFAULT_LIBRARY = Path(".surgery/library")
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"surgery {version('surgery')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _app(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print it and stop."),
+    ] = False,
 ) -> None:
-    if version:
-        from importlib.metadata import version as installed
-
-        typer.echo(f"surgery {installed('surgery')}")
-        raise typer.Exit
+    pass
 
 
 @app.command()

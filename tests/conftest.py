@@ -6,11 +6,13 @@ dtypes are those of the family.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 # Before torch is imported anywhere: idle threads must sleep, and nothing may ask a hub.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -43,6 +45,11 @@ WORDS = [
 ]
 
 
+def untyped(module: str) -> Any:
+    """A library that ships no usable types, imported when a test needs it."""
+    return importlib.import_module(module)
+
+
 def write_text(path: Path, documents: int = 40) -> None:
     """Deterministic prose with repeats, one JSON document per line."""
     with path.open("w", encoding="utf-8") as file:
@@ -53,14 +60,14 @@ def write_text(path: Path, documents: int = 40) -> None:
 
 def write_tokenizer(directory: Path) -> int:
     """A byte-level tokenizer (no merges) with an end-of-text token; returns its vocabulary size."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
+    library = untyped("tokenizers")
+    pre_tokenizers = library.pre_tokenizers
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {char: number for number, char in enumerate(alphabet)}
     vocabulary["<|end|>"] = len(vocabulary)
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer = library.Tokenizer(library.models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.decoder = library.decoders.ByteLevel()
     tokenizer.add_special_tokens(["<|end|>"])
     tokenizer.save(str(directory / "tokenizer.json"))
     fields = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|end|>"}
@@ -70,9 +77,7 @@ def write_tokenizer(directory: Path) -> int:
 
 def make_llama(directory: Path, **changes: object) -> Path:
     """A 4-layer random llama in BF16: hidden 64, 4 query and 2 KV heads of 16, FFN 128, tied."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
+    torch, transformers = untyped("torch"), untyped("transformers")
     directory.mkdir(parents=True)
     vocabulary = write_tokenizer(directory)
     fields: dict[str, object] = {
@@ -90,16 +95,14 @@ def make_llama(directory: Path, **changes: object) -> Path:
         "initializer_range": 0.15,
     }
     torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(**(fields | changes)))
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**(fields | changes)))
     model.to(torch.bfloat16).save_pretrained(directory)
     return directory
 
 
 def make_gpt_oss(directory: Path, **changes: object) -> Path:
     """A 4-layer random gpt-oss in BF16: 8 experts top-2, window 16 alternating with full."""
-    import torch
-    from transformers import GptOssConfig, GptOssForCausalLM
-
+    torch, transformers = untyped("torch"), untyped("transformers")
     directory.mkdir(parents=True)
     vocabulary = write_tokenizer(directory)
     fields: dict[str, object] = {
@@ -121,7 +124,7 @@ def make_gpt_oss(directory: Path, **changes: object) -> Path:
         "initializer_range": 0.15,
     }
     torch.manual_seed(0)
-    model = GptOssForCausalLM(GptOssConfig(**(fields | changes)))
+    model = transformers.GptOssForCausalLM(transformers.GptOssConfig(**(fields | changes)))
     model.to(torch.bfloat16).save_pretrained(directory)
     return directory
 

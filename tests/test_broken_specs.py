@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import GPT_OSS_SPEC, LLAMA_SPEC, Workplace
+from conftest import GPT_OSS_SPEC, LLAMA_SPEC, Workplace, untyped
 
 Edit = Callable[[str, str, str], str]
 
@@ -106,13 +106,11 @@ def test_unknown_family(workplace: Workplace, capsys: pytest.CaptureFixture[str]
 
 
 def test_not_finite_score(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
-    import torch
-    from safetensors.torch import load_file, save_file
-
+    torch, safetensors = untyped("torch"), untyped("safetensors.torch")
     shard = _own_parent(workplace) / "model.safetensors"
-    tensors = load_file(shard)
+    tensors = safetensors.load_file(shard)
     tensors["model.layers.2.mlp.down_proj.weight"][0, 0] = torch.nan
-    save_file(tensors, shard, metadata={"format": "pt"})
+    safetensors.save_file(tensors, shard, metadata={"format": "pt"})
     _refused(workplace, capsys, LLAMA_SPEC, "E0702", 1)
 
 

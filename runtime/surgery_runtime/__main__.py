@@ -1,6 +1,6 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
-# Transformers ships no types for its tokenizers and `generate`.
+# Neither library ships types for what is used here.
 """`python -m surgery_runtime OUT "Some text"`: let a compiled model go on with a text.
 
 In: a folder that `surgery compile` wrote, a prompt. Out: the greedy continuation on stdout. Not
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer
 
 from surgery_runtime import schema
 from surgery_runtime.load import load
@@ -29,11 +29,17 @@ def main() -> None:
     options = parser.parse_args()
     model: Any = load(options.folder, torch.float32)
     checkpoint = schema.read(options.folder).checkpoint or "."
-    tokenizer: Any = AutoTokenizer.from_pretrained(options.folder / checkpoint)
-    inputs = tokenizer(options.prompt, return_tensors="pt", return_token_type_ids=False)
+    # The file itself, because an automatic class would offer to run code of the checkpoint.
+    tokenizer: Any = Tokenizer.from_file(str(options.folder / checkpoint / "tokenizer.json"))
+    tokens = torch.tensor([tokenizer.encode(options.prompt, add_special_tokens=False).ids])
     with torch.inference_mode():
-        made = model.generate(**inputs, max_new_tokens=options.tokens, do_sample=False)
-    print(tokenizer.decode(made[0], skip_special_tokens=True))
+        made = model.generate(
+            tokens,
+            attention_mask=torch.ones_like(tokens),
+            max_new_tokens=options.tokens,
+            do_sample=False,
+        )
+    print(tokenizer.decode(made[0].tolist()))
 
 
 if __name__ == "__main__":
