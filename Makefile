@@ -22,7 +22,7 @@ demo: install
 	$(BIN)/surgery compile specs/quickstart.surg -o out/quickstart
 
 smollm2: install
-	$(BIN)/surgery compile specs/smollm2-135m.surg -o out/smollm2
+	$(BIN)/surgery compile specs/smollm2-135m.surg -o out/smollm2-diet
 
 test: install
 	$(BIN)/python -m pytest

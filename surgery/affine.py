@@ -1,6 +1,6 @@
 """Which expressions a linear solver can take: constant, linear, ratio or other.
 
-In: typed expressions of `require` and the objective, as `passes/check.py` made them. Out: their
+In: typed expressions of `require` and the objective, as `surgery/checking/` made them. Out: their
 `Affinity`, and for what no row can express the smallest guilty subexpression (E0502). The rules
 follow disciplined convex programming: a sum of linear parts is linear, a product has at most one
 factor that depends on the choices, a quotient by something linear is a ratio, which may stand on

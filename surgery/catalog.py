@@ -43,13 +43,13 @@ E0101 = _code("E0101", "missing-equals", "expected `=` after a field name")
 E0102 = _code("E0102", "unclosed-block", "this block is not closed")
 E0103 = _code("E0103", "unknown-statement", "unknown statement")
 E0104 = _code("E0104", "unknown-unit", "unknown unit, or a magnitude without one")
-E0105 = _code("E0105", "single-alternative", "a `choose` needs at least two alternatives")
+E0105 = _code("E0105", "no-alternatives", "a `choose` needs an alternative")
 E0106 = _code("E0106", "unclosed-string", "string is not closed on its line")
 E0107 = _code("E0107", "reserved-word", "reserved word used as a name")
 E0108 = _code("E0108", "foreign-operator", "an operator from another language")
 E0109 = _code("E0109", "unexpected-token", "something else is expected here")
 E0110 = _code("E0110", "too-large", "larger or deeper than any sensible spec")
-E0111 = _code("E0111", "forbidden-character", "a control character, or one that reorders text")
+E0111 = _code("E0111", "forbidden-character", "a control or invisible character")
 
 # ---- 02 names --------------------------------------------------------------------------------
 
@@ -98,6 +98,7 @@ E0412 = _code("E0412", "revision-mismatch", "the pinned revision differs from wh
 E0413 = _code("E0413", "unread-tensor", "an edit leaves a tensor that nobody reads")
 E0414 = _code("E0414", "too-many-candidates", "more candidates than a plan can search")
 E0415 = _code("E0415", "ambiguous-candidate", "alternatives that a plan could not tell apart")
+E0416 = _code("E0416", "beyond-context", "a length is beyond the model's context")
 
 # ---- 05 requirements -------------------------------------------------------------------------
 
@@ -109,6 +110,7 @@ E0505 = _code("E0505", "strict-comparison", "a strict comparison between measure
 E0506 = _code("E0506", "does-not-fit", "a scenario does not fit even at its smallest batch")
 E0507 = _code("E0507", "metric-needs-scenario", "a metric needs a scenario")
 E0508 = _code("E0508", "expect-on-choices", "an `expect` cannot ask about the result")
+E0509 = _code("E0509", "constant-objective", "this objective does not depend on the choices")
 
 # ---- 06 solving ------------------------------------------------------------------------------
 
@@ -142,6 +144,8 @@ W0714 = _code("W0714", "magic-number", "the same literal in three requirements")
 W0715 = _code("W0715", "blind-score", "one of several scores cannot see an edit")
 W0716 = _code("W0716", "vacuous-memory", "memory bounded where `batch = fit` fills it anyway")
 W0717 = _code("W0717", "damaged-entry", "a library entry does not verify and is measured again")
+W0718 = _code("W0718", "judged-on-seen-text", "the judge dataset shares text with a measurement")
+W0719 = _code("W0719", "single-alternative", "a `choose` with one alternative decides nothing")
 
 # ---- 08 emit and runtime ---------------------------------------------------------------------
 

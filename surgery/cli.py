@@ -7,6 +7,8 @@ module loads neither numpy nor torch nor a solver, so that `--help` and `check` 
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +19,7 @@ import typer
 from surgery import console
 from surgery.diagnostics import Sink, Stop
 from surgery.pipeline import Options
+from surgery.progress import silent
 
 app = typer.Typer(
     name="surgery",
@@ -72,7 +75,7 @@ def check(spec: SpecFile, inputs: Inputs = None, findings: Findings = Format.FUL
     from surgery import pipeline
 
     sink = Sink()
-    options = _options(sink, DEFAULT_LIBRARY, inputs)
+    options = _options(sink, DEFAULT_LIBRARY, inputs, findings)
     checked = pipeline.check(spec, sink, options) if options else None
     _tell(sink, findings)
     if checked is None:
@@ -93,17 +96,22 @@ def plan(
     from surgery import pipeline
 
     sink = Sink()
-    options = _options(sink, library, inputs)
+    target = out or Path(spec).with_suffix(".plan")
+    _stopping(lambda: console.check_plan_target(target), findings)
+    options = _options(sink, library, inputs, findings)
     planned = pipeline.plan(spec, sink, options) if options else None
     _tell(sink, findings)
     if planned is None:
         raise typer.Exit(console.exit_code(sink))
     from surgery import report
 
-    target = out or Path(spec).with_suffix(".plan")
-    _stopping(lambda: console.write_plan(planned.plan, target))
+    _stopping(lambda: console.write_plan(planned.plan, target), findings)
     typer.echo(report.planned(planned))
-    typer.echo(f"\nWritten to {target}. Next: surgery compile {spec} --plan {target}")
+    folder = [] if planned.spec.emits else ["-o", f"out/{Path(spec).stem}"]
+    kept = [] if library == DEFAULT_LIBRARY else ["--library", str(library)]
+    settings = [part for text in inputs or () for part in ("--set", text)]
+    words = ["compile", spec, "--plan", str(target), *folder, *settings, *kept]
+    typer.echo(f"\nWritten to {target}. Next: {console.program()} {shlex.join(words)}")
 
 
 @app.command(name="compile")
@@ -119,14 +127,14 @@ def compile_(
     from surgery import pipeline
 
     sink = Sink()
-    options = _options(sink, library, inputs)
+    options = _options(sink, library, inputs, findings)
     compiled = pipeline.compile(spec, sink, options, out, plan) if options else None
     _tell(sink, findings)
     if compiled is None:
         raise typer.Exit(console.exit_code(sink))
     from surgery import report
 
-    typer.echo(report.compiled(compiled))
+    typer.echo(report.compiled(compiled, console.program(), console.python()))
 
 
 @app.command()
@@ -155,15 +163,23 @@ def diff(
     raise typer.Exit(0 if found.same_decisions else 1)
 
 
-def _options(sink: Sink, library: Path, inputs: list[str] | None) -> Options | None:
+def _options(
+    sink: Sink, library: Path, inputs: list[str] | None, findings: Format
+) -> Options | None:
     settings: dict[str, str] = {}
     for text in inputs or ():
         name, equals, value = text.partition("=")
         if not equals:
             sink.report(console.bad_setting(text))
             return None
+        if name.strip() in settings:
+            sink.report(console.set_twice(name.strip()))
+            return None
         settings[name.strip()] = value.strip()
-    return Options(library, console.cache_folder(), settings, console.Progress())
+    # Where a program reads stderr, progress would be noise among the findings.
+    for_people = findings in (Format.FULL, Format.CONCISE)
+    progress = console.Progress() if for_people else silent
+    return Options(library, console.cache_folder(), settings, progress)
 
 
 def _tell(sink: Sink, findings: Format) -> None:
@@ -172,23 +188,30 @@ def _tell(sink: Sink, findings: Format) -> None:
         typer.echo(text, err=True)
 
 
-def _stopping(work: Callable[[], Any]) -> Any:
+def _stopping(work: Callable[[], Any], findings: Format = Format.FULL) -> Any:
     """Run `work`; a `Stop` becomes findings on stderr and an exit code."""
     sink = Sink()
     try:
         return work()
     except Stop as stop:
         sink.report(stop.diagnostic)
-    _tell(sink, Format.FULL)
+    _tell(sink, findings)
     raise typer.Exit(2)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     try:
-        app(args=arguments, prog_name="surgery")
+        try:
+            app(args=arguments, prog_name="surgery")
+        finally:
+            sys.stdout.flush()
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 2
+    except OSError as error:
+        # Passes report their own; what is left is a full or closed stdout.
+        console.cannot_print(error)
+        return 2
     except Exception as bug:
         # The last resort: whatever comes here is a bug of ours, and users get no traceback.
         console.internal_error(bug)

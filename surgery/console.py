@@ -7,12 +7,13 @@ plans and diffs (`show.py`), of diagnostics (`render.py`) and of a finished run 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 import traceback
 from pathlib import Path
 
-from surgery import catalog
+from surgery import atomic, catalog
 from surgery.diagnostics import Diagnostic, Help, Severity, Sink, Stop
 from surgery.ir import Plan
 
@@ -55,35 +56,72 @@ def bad_setting(text: str) -> Diagnostic:
     )
 
 
+def set_twice(name: str) -> Diagnostic:
+    """What is wrong with two `--set`s of one input."""
+    return Diagnostic(
+        catalog.E0208,
+        f"`--set {name}=...` is given twice",
+        subject="the command line",
+        helps=(Help("give every input one value"),),
+    )
+
+
+def program() -> str:
+    """How this surgery was called, for commands to type next."""
+    called = sys.argv[0]
+    return shlex.quote(called) if Path(called).name == "surgery" else "surgery"
+
+
+def python() -> str:
+    """How its interpreter is called: beside the program where it has a path, else by name."""
+    called = Path(sys.argv[0])
+    beside = called.with_name("python")
+    found = called.name == "surgery" and called.parent != Path() and beside.exists()
+    return shlex.quote(str(beside)) if found else "python"
+
+
 def findings(sink: Sink, layout: str) -> str:
     """All findings of a run in one of the layouts of `render.py`."""
     from surgery import render
 
     found = sink.sorted()
-    if not found:
+    if not found and layout != "json":
         return ""
     return render.render(found, render.Format(layout), colour=sys.stderr.isatty())
+
+
+def check_plan_target(path: Path) -> None:
+    """Raise `Stop` where a plan must not or cannot be written; an older plan may be replaced."""
+    message, code = "", catalog.E0806
+    if path.is_dir():
+        message = f"cannot write the plan: `{path}` is a folder"
+    elif not path.parent.is_dir():
+        message = f"cannot write the plan: there is no folder `{path.parent}`"
+    elif path.is_file():
+        with path.open("rb") as file:
+            if not file.read(13).startswith(b"surgery-plan "):
+                message, code = f"`{path}` exists and is not a plan", catalog.E0802
+    if message:
+        raise Stop(Diagnostic(code, message, subject=str(path)))
 
 
 def write_plan(plan: Plan, path: Path) -> None:
     """Write a plan file, whole or not at all. Raises `Stop` (E0806)."""
     from surgery import lockfile
 
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        staged.write_text(lockfile.text(plan), encoding="utf-8")
-        staged.replace(path)
+        atomic.write(path, lockfile.text(plan).encode())
     except OSError as error:
-        staged.unlink(missing_ok=True)
         reason = (error.strerror or "it cannot be written").lower()
         message = f"cannot write the plan: {reason}"
         raise Stop(Diagnostic(catalog.E0806, message, subject=str(path))) from error
 
 
 def cache_folder() -> Path:
-    """Where imported models are kept between runs: `$XDG_CACHE_HOME/surgery`."""
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "surgery"
+    """Where imported models are kept between runs."""
+    from surgery.sources import default_cache
+
+    return default_cache()
 
 
 class Progress:
@@ -116,6 +154,14 @@ class Progress:
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+
+
+def cannot_print(error: OSError) -> None:
+    """Say on stderr that the answer could not be printed."""
+    reason = (error.strerror or str(error)).lower()
+    print(f"error: cannot write the answer: {reason}", file=sys.stderr)
+    # What is still buffered would fail again, loudly, when the interpreter exits.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def internal_error(bug: BaseException) -> None:

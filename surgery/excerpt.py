@@ -56,13 +56,18 @@ class _Mark:
 
 
 def visible(text: str) -> str:
-    """The text without characters that a terminal obeys or hides; tabs become four blanks."""
+    """The text without characters that a terminal obeys or hides; tabs become four blanks.
+
+    Blanks that are not the plain one are shown as an open box.
+    """
     return "".join(_shown(char) for char in text)
 
 
 def _shown(char: str) -> str:
     if char == "\t":
         return "    "
+    if char != " " and unicodedata.category(char) == "Zs":
+        return "\u2423"
     return "\ufffd" if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") else char
 
 
@@ -228,9 +233,11 @@ def _change(edits: Sequence[Edit]) -> Change:
 
 
 def change_rows(change: Change, gutter: int) -> list[Row]:
-    """The old lines with `-`, the new ones with `+`."""
+    """The old lines with `-`, the new ones with `+`; a line that is left empty counts as gone."""
     found: list[Row] = []
-    for lines, sign, style in ((change.old, "-", Style.REMOVED), (change.new, "+", Style.ADDED)):
+    gone = change.old and not any(line.strip() for line in change.new)
+    new = () if gone else change.new
+    for lines, sign, style in ((change.old, "-", Style.REMOVED), (new, "+", Style.ADDED)):
         for number, line in enumerate(lines, change.start):
             shown = visible(line)[:MAX_WIDTH].rstrip()
             text = f" {sign} {shown}".rstrip()

@@ -1,9 +1,9 @@
 """Typed expressions: what is left of a spec's formulas once names are resolved.
 
-In: built by `passes/check.py`, which has inlined `let`, `fn` and `input`, folded literals into
+In: built by `surgery/checking/`, which has inlined `let`, `fn` and `input`, folded literals into
 base units and checked dimensions. Out: a closed set of frozen nodes that `expect`, `require`,
 `when`, selectors and the objective are made of. Evaluated by `evaluate.py` against a model,
-lowered to rows by `passes/constrain.py`. Not here: names, calls, units or any evaluation.
+lowered to rows by `solving/lower.py`. Not here: names, calls, units or any evaluation.
 """
 
 from __future__ import annotations

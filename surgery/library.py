@@ -13,16 +13,13 @@ cannot be found, and a renamed `let` or score invalidates nothing.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias, cast
 
-from surgery import catalog
+from surgery import atomic, catalog
 from surgery.diagnostics import Diagnostic, Help, Stop
 
 Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | int | float | bool | None"
@@ -85,7 +82,7 @@ class Library:
         text = canonical(entry) + "\n"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write(path, text.encode("ascii"))
+            atomic.write(path, text.encode("ascii"))
         except OSError as error:
             raise Stop(_unwritable(self.root, error)) from error
 
@@ -116,22 +113,6 @@ def _check(key: Mapping[str, Json], value: Json) -> str:
         return digest([key, value])
     except ValueError:  # a value with NaN, which `put` refuses: not ours
         return ""
-
-
-def _write(path: Path, data: bytes) -> None:
-    # Not `tempfile`: its files are private to their owner (mode 0600), and a library is shared.
-    name = path.parent / f".tmp-{os.getpid()}-{secrets.token_hex(8)}"
-    handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
 
 
 def _unreadable(path: Path, error: OSError) -> Diagnostic:

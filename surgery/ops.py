@@ -1,8 +1,8 @@
 """What a child tensor is made of: one parent tensor and one operation.
 
-In: decisions of `edits/`. Out: `Output`, which `tensors.py` streams to disk, `scoring/` loads
-into memory, and the provenance manifest lists. The set is closed and every operation is exact or
-deterministic, so provenance is complete by construction. Not here: doing the work.
+In: decisions of `edits/`. Out: `Output`, which `tensors/stream.py` streams to disk, `scoring/`
+loads into memory, and the provenance manifest lists. The set is closed and every operation is
+exact or deterministic, so provenance is complete by construction. Not here: doing the work.
 """
 
 from __future__ import annotations

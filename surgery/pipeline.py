@@ -8,43 +8,30 @@ and no solver. Not here: printing, exit codes (`cli.py`) and any work of a pass.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from surgery.diagnostics import Sink, Stop
-from surgery.ir import Candidate, Plan, Space, Spec
+from surgery.ir import Candidate, Measured, Plan, Space, Spec
+from surgery.library import Library
+from surgery.progress import Progress, silent
 
 if TYPE_CHECKING:
     from surgery.passes.emit import Emitted
     from surgery.passes.judge import Judgement
 
-Progress: TypeAlias = Callable[[str, int, int, str], None]
-"""`progress(pass, done, total, detail)`: called as work goes on, for people to read."""
-
-Watch: TypeAlias = Callable[[str, object], None]
-"""`watch(pass, result)`: called after every pass, for `--print-after` and `--stop-after`."""
-
 _T = TypeVar("_T")
-
-
-def _silent(_pass: str, _done: int, _total: int, _detail: str) -> None:
-    return
-
-
-def _ignore(_pass: str, _result: object) -> None:
-    return
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a run may vary: inputs from `--set`, where things are kept, who watches."""
+    """What a run may vary: inputs from `--set`, where things are kept, who is told."""
 
     library: Path
     cache: Path
     settings: Mapping[str, str] = field(default_factory=dict[str, str])
-    progress: Progress = _silent
-    watch: Watch = _ignore
+    progress: Progress = silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +70,13 @@ class _Run:
     def __init__(self, sink: Sink, options: Options) -> None:
         self.sink = sink
         self.options = options
+        self.library = Library(options.library)
 
     def step(self, name: str, work: Callable[[], _T | None]) -> _T:
         """Run one pass; raise `Halt` when it reported an error or made nothing."""
         result = self._try(name, work)
         if result is None:
             raise Halt
-        self.options.watch(name, result)
         return result
 
     def ensure(self, name: str, work: Callable[[], None]) -> None:
@@ -157,31 +144,55 @@ def _checked(path: str, run: _Run) -> Spec:
 def _expanded(path: str, run: _Run, out: Out | None) -> tuple[Spec, Space]:
     """What a plan from a file needs, too: everything before the first measurement."""
     from surgery import evaluate
-    from surgery.passes import emit, expand, resolve
+    from surgery.passes import emit, expand, fit, resolve
 
     sink = run.sink
     spec = _checked(path, run)
     run.ensure("not yet", lambda: expand.refuse_not_yet(spec, sink))
     model = run.step("resolve", lambda: resolve.run(spec, sink, run.options.cache))
     run.ensure("expect", lambda: evaluate.expects(spec, model, sink))
+    run.ensure("fit", lambda: fit.run(spec, model, sink))
     if out is not None:
         run.ensure("place", lambda: emit.check(spec, model, out.folder))
     return spec, run.step("expand", lambda: expand.run(spec, model, sink))
 
 
 def _planned(path: str, run: _Run, out: Out | None = None) -> Planned:
-    from surgery.library import Library
     from surgery.passes import constrain, rank, score, solve
 
-    sink, progress = run.sink, run.options.progress
-    spec, space = _expanded(path, run, out)
-    library = Library(run.options.library)
-    space = run.step("rank", lambda: rank.run(spec, space, library, sink, progress))
+    sink, progress, library = run.sink, run.options.progress, run.library
+    spec, expanded = _expanded(path, run, out)
+    run.ensure("foresee", lambda: _foresee(spec, expanded, sink))
+    space = run.step("rank", lambda: rank.run(spec, expanded, library, sink, progress))
     measured = run.step("score", lambda: score.run(spec, space, library, sink, progress))
     problem = run.step("constrain", lambda: constrain.run(spec, space, measured, sink))
     solution = run.step("solve", lambda: solve.run(problem, sink))
     plan = run.step("plan", lambda: solve.record(problem, solution))
     return Planned(spec, space, solution.chosen, plan)
+
+
+def _foresee(spec: Spec, space: Space, sink: Sink) -> None:
+    """Find what no measurement can mend: wrong rows, and size limits that nothing meets.
+
+    Measuring takes minutes to hours, and these mistakes can be told before it. Damage is taken as
+    zero, and requirements on scores are left to the real run.
+    """
+    from surgery import affine
+    from surgery.expr import ScoreTotal
+    from surgery.passes import constrain, solve
+
+    zero = {c.address: 0.0 for c in space.candidates}
+    unmeasured = Measured({score.name: zero for score in spec.scores}, "")
+    sizes = tuple(
+        requirement
+        for requirement in spec.requirements
+        if not any(isinstance(part, ScoreTotal) for part in affine.walk(requirement.expr))
+    )
+    if constrain.run(spec, space, unmeasured, sink) is None:
+        return
+    problem = constrain.run(replace(spec, requirements=sizes), space, unmeasured, sink)
+    if problem is not None:
+        solve.run(problem, sink)
 
 
 def _replanned(path: str, run: _Run, out: Out, file: Path) -> Planned:
@@ -196,12 +207,11 @@ def _replanned(path: str, run: _Run, out: Out, file: Path) -> Planned:
 
 
 def _compiled(path: str, run: _Run, folder: Path | None, file: Path | None) -> Compiled:
-    from surgery.library import Library
     from surgery.passes import emit, judge
 
     out = Out(folder)
     planned = _replanned(path, run, out, file) if file else _planned(path, run, out)
-    library, progress = Library(run.options.library), run.options.progress
+    library, progress = run.library, run.options.progress
     judgement = run.step(
         "judge",
         lambda: judge.run(planned.spec, planned.space, planned.chosen, library, run.sink, progress),
@@ -216,6 +226,22 @@ def _compiled(path: str, run: _Run, folder: Path | None, file: Path | None) -> C
             planned.chosen,
             folder,
             run.sink,
+            _counting(planned, progress),
         ),
     )
     return Compiled(planned, emitted, judgement)
+
+
+def _counting(planned: Planned, progress: Progress) -> Callable[[int], None]:
+    """Progress of writing: the emission tells the bytes of each tensor."""
+    from surgery.edits import child_outputs
+
+    outputs = child_outputs(planned.space.model, planned.chosen)
+    total, done = sum(output.nbytes for output in outputs), 0
+
+    def tell(nbytes: int) -> None:
+        nonlocal done
+        done += nbytes
+        progress("emit", done, total, "bytes")
+
+    return tell

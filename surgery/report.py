@@ -6,7 +6,7 @@ from: predicted by the search, measured on the assembled child, or counted on di
 
 from __future__ import annotations
 
-from pathlib import Path
+import shlex
 
 from surgery import show
 from surgery.passes import summary
@@ -22,15 +22,18 @@ def planned(found: Planned) -> str:
     return show.plan_text(found.plan, summary.parent(found.space))
 
 
-def compiled(found: Compiled) -> str:
-    """The plan, what the assembled child has lost, what is on disk, and what to type next."""
+def compiled(found: Compiled, program: str, python: str) -> str:
+    """The plan, what the assembled child has lost, what is on disk, and what to type next.
+
+    `program` and `python` are how this surgery and its interpreter are called.
+    """
     metrics = dict(found.planned.plan.metrics)
     blocks = (
         planned(found.planned),
         _additivity(found.judgement, metrics),
         _heldout(found),
         _written(found.emitted),
-        _next(found.emitted),
+        _next(found.emitted, program, python),
     )
     return "\n\n".join(block for block in blocks if block)
 
@@ -72,7 +75,9 @@ def _heldout(found: Compiled) -> str:
 
 
 def _kl(result: Assembled) -> str:
-    """The mean with its standard error over samples."""
+    """The mean, with its standard error over samples where there are several."""
+    if result.samples == 1:
+        return significant(result.kl)
     return f"{significant(result.kl)} +- {significant(result.kl_error, 2)}"
 
 
@@ -88,12 +93,13 @@ def _written(emitted: Emitted) -> str:
     )
 
 
-def _next(emitted: Emitted) -> str:
+def _next(emitted: Emitted, program: str, python: str) -> str:
+    plan = shlex.quote(str(next(iter(sorted(emitted.directory.glob("*.plan"))))))
     if emitted.checkpoint is None:
-        return ""
-    folder = Path(emitted.checkpoint)
-    plan = next(iter(sorted(emitted.directory.glob("*.plan"))), None)
-    return f"Next: surgery show {plan}\n  or: python -m surgery_runtime {folder.parent} 'Some text'"
+        return f"Next: {program} show {plan}"
+    folder = shlex.quote(str(emitted.checkpoint.parent))
+    generate = f"{python} -m surgery_runtime {folder} 'Once upon a time'"
+    return f"Next: {program} show {plan}\n  or: {generate}"
 
 
 def _table(rows: list[tuple[str, str, str, str]]) -> str:

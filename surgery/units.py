@@ -3,7 +3,7 @@
 In: number, magnitude letter and unit as written in a spec. Out: `Quantity` in base units (byte,
 token, parameter, second) with an exact value. There is no implicit conversion between
 dimensions, and any conversion within one. Not here: parsing (the grammar) or which dimension a
-field wants (`passes/check.py`).
+field wants (`surgery/checking/`).
 """
 
 from __future__ import annotations

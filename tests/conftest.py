@@ -50,11 +50,11 @@ def untyped(module: str) -> Any:
     return importlib.import_module(module)
 
 
-def write_text(path: Path, documents: int = 40) -> None:
-    """Deterministic prose with repeats, one JSON document per line."""
+def write_text(path: Path, documents: int = 40, shift: int = 0) -> None:
+    """Deterministic prose with repeats, one JSON document per line; another one per `shift`."""
     with path.open("w", encoding="utf-8") as file:
         for number in range(documents):
-            words = [WORDS[(number * 7 + i * i) % len(WORDS)] for i in range(60)]
+            words = [WORDS[(number * 7 + i * i + shift * i) % len(WORDS)] for i in range(60)]
             file.write(json.dumps({"text": " ".join(words)}) + "\n")
 
 

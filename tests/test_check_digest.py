@@ -97,6 +97,11 @@ SAME = [
     ("64 | 32", "32 | 64"),
     ("  keep\n  window 4K tok\n", "  window 4K tok\n  keep\n"),
     ("kl(logits)", "kl(of: logits)"),
+    ('emit checkpoint "out"', 'emit checkpoint "elsewhere"'),
+    ('emit checkpoint "out" { shard = 5GB }\n', ""),
+    ("shard = 5GB", "shard = 4GB"),
+    ("shard = 5GB", "shard = 5GB judge = text"),
+    ('emit runtime "out"', 'emit runtime "out" { context = 1K tok }'),
     ("swap_one(metric: kl(logits), on: text) {", "swap_one(on: text, metric: kl(logits)) {"),
 ]
 
@@ -136,8 +141,6 @@ OTHER = [
     ("minimize", "maximize"),
     ("fp8_e4m3", "bf16"),
     ("tokens = 1M tok", "tokens = 2M tok"),
-    ("shard = 5GB", "shard = 4GB"),
-    ('emit runtime "out"', 'emit runtime "out" { context = 1K tok }'),
 ]
 
 

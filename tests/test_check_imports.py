@@ -52,6 +52,15 @@ def good(folder: Path, **files: str) -> Spec:
     return spec
 
 
+def test_an_imported_judge_is_part_of_the_spec_and_not_of_its_digest(tmp_path: Path) -> None:
+    main = BASE + 'import "parts/common.surg" as common\nemit checkpoint "out"'
+    plain = good(tmp_path, main=main, parts__common=COMMON)
+    judged = good(tmp_path, main=main + " { judge = common.prose }", parts__common=COMMON)
+    assert [d.location for d in plain.datasets] == ["text.jsonl"]
+    assert sorted(d.location for d in judged.datasets) == ["parts/prose.txt", "text.jsonl"]
+    assert judged.digest == plain.digest
+
+
 def test_names_of_other_files_keep_their_file(tmp_path: Path) -> None:
     main = BASE + (
         'import "parts/common.surg" as common\n'

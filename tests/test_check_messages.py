@@ -83,6 +83,50 @@ def test_wrong_arguments_show_the_signature() -> None:
     assert "`f(x: count) -> count`" in found.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("site", "edit", "wanted"),
+    [
+        (
+            "ffn",
+            "width 8 by moe.contribution(text)",
+            "it takes a ranking of channels, such as `channel_contribution(text)`",
+        ),
+        (
+            "experts",
+            "retain 8 by channel_contribution(text)",
+            "it takes a ranking of experts, such as `contribution` of std/moe.surg",
+        ),
+        ("ffn", "width 8", "it is written `width <n> by channel_contribution(text)`"),
+        ("experts", "retain 8", "it is written `retain <n> by moe.contribution(text)`"),
+        ("attention", "window", "it is written `window <n> tok`"),
+    ],
+)
+def test_rankings_are_explained_in_words_of_the_language(site: str, edit: str, wanted: str) -> None:
+    (found,) = findings(f"{BASE}choose {site} in layers[1] {{ keep {edit} }}\n")
+    assert found.notes == (wanted,)
+    if " by " in edit:
+        assert found.message.endswith(f"by `{edit.partition(' by ')[2]}`")
+
+
+@pytest.mark.parametrize(
+    ("block", "warned"),
+    [
+        ("keep", True),
+        ("width 96 by channel_contribution(text)", True),
+        ("linear", True),
+        ("width 96 | 64 by channel_contribution(text)", False),
+        ("keep noop", False),
+    ],
+)
+def test_a_lone_alternative_is_legal_and_a_warning(block: str, warned: bool) -> None:
+    spec, sink = check_text(f"{BASE}choose ffn in layers {{ {block} }}\n")
+    assert spec is not None
+    assert [found.code.id for found in sink.found] == ["W0719"] * warned
+    if warned:
+        assert marked(sink.found[0]) == "choose ffn"
+        assert sink.found[0].message == "`choose ffn` has one alternative, so it decides nothing"
+
+
 def test_a_product_of_scores_suggests_a_sum() -> None:
     text = BASE.replace("damage + 0.5 * reach", "damage * reach")
     (found,) = findings(text)

@@ -197,6 +197,21 @@ def test_evidence_is_printed_in_the_units_of_the_spec() -> None:
     ]
 
 
+def test_a_comparison_keeps_the_order_in_which_it_was_written() -> None:
+    # Neither side depends on the choices: every layer has one attention or another.
+    every = F.compare(F.count(), ">=", F.number(1))
+    false = F.compare(F.count(), "<=", F.arith(F.number(0.5), "*", F.number(2)))
+    (shown,) = problem_of(every).evidence([0, 3, 6, 9])
+    assert (shown.value, shown.op, shown.limit) == ("2", ">=", "1")
+    problem, sink, *_ = stated(false)
+    assert problem is None
+    assert sink.found[0].values == (("this", "2 <= 1"),)
+    # A constant that was written first still comes last.
+    turned = F.compare(F.number(1200, PARAMS), ">=", F.metric("params"))
+    (shown,) = problem_of(turned).evidence([0, 3, 6, 9])
+    assert (shown.op, shown.limit) == ("<=", "1.20K")
+
+
 def test_objective_text_is_one_line() -> None:
     source = Source("toy.surg", "minimize damage  # the sum\n   + 0.5 * damage\n")
     f = Formulas(source)

@@ -68,7 +68,7 @@ def test_samples_are_the_same_everywhere() -> None:
     documents = [_letters(50, 100 * n) for n in range(1, 6)] + ["ab", "cde", "fghi"]
     rows = _draw(documents, take=6, length=8, seed=42)
     assert [ord(row[0]) for row in rows] == FIRST
-    assert data.SAMPLING == 1
+    assert data.SAMPLING == 2
 
 
 FIRST = [416, 516, 140, 334, 233, 102]
@@ -118,8 +118,11 @@ def test_too_little_text_is_an_error_with_numbers() -> None:
     assert "2 of 9 samples of 10 tok" in found.message
     assert found.primary is not None
     assert found.primary.span == span(10)
-    with pytest.raises(Stop):
-        _draw([], take=1, length=1)
+    assert [help.text for help in found.helps] == ["take 2 samples, shorten them, or add text"]
+    with pytest.raises(Stop) as stopped:
+        _draw(["abc"], take=1, length=5)
+    found = stopped.value.diagnostic
+    assert [help.text for help in found.helps] == ["shorten `length`, or add text"]
 
 
 # ---- Files -----------------------------------------------------------------------------------
@@ -189,6 +192,26 @@ def test_the_models_own_tokenizer_is_used(parents: Path) -> None:
     theirs = cast("Any", AutoTokenizer).from_pretrained(parents / "llama")
     assert ours == theirs.encode(text, add_special_tokens=False)
     assert theirs.decode(ours) == text
+
+
+def test_a_stored_truncation_or_padding_does_not_touch_documents(
+    parents: Path, tmp_path: Path
+) -> None:
+    from tokenizers import Tokenizer
+
+    text = "The cat sat, é and ran.\n"
+    whole = data.load_tokenizer(_model(parents / "llama"))(text)
+    assert len(whole) > 3
+    for name in ("cut", "padded"):
+        stored = cast("Any", Tokenizer).from_file(str(parents / "llama" / "tokenizer.json"))
+        if name == "cut":
+            stored.enable_truncation(3)
+        else:
+            stored.enable_padding(length=len(whole) + 5)
+        (tmp_path / name).mkdir()
+        stored.save(str(tmp_path / name / "tokenizer.json"))
+        assert len(stored.encode(text, add_special_tokens=False).ids) != len(whole)
+        assert data.load_tokenizer(_model(tmp_path / name))(text) == whole
 
 
 def test_missing_and_malformed_tokenizers_are_findings(tmp_path: Path) -> None:

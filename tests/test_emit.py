@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -66,6 +67,24 @@ def test_identity_changes_nothing(name: str, bench: Path, tmp_path: Path) -> Non
     assert torch.equal(logits(checkpoint), logits(bench / name))
     assert made.model_type == ("llama" if name == "llama" else "gpt_oss")
     assert made.params == case.model.params
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt_oss"])
+def test_code_that_does_not_travel_is_not_named(name: str, bench: Path, tmp_path: Path) -> None:
+    """A parent whose config names a class of its own: no child may point to a file it lacks."""
+    parents = tmp_path / "parents"
+    shutil.copytree(bench, parents, ignore=shutil.ignore_patterns("modules"))
+    path = parents / name / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["auto_map"] = {"AutoModelForCausalLM": "modeling_custom.CustomForCausalLM"}
+    path.write_text(json.dumps(config), encoding="utf-8")
+    said = prepare(parents, name, {}, tmp_path / "same").refuse(tmp_path / "out")
+    assert said == "E0004: the config of `parent` names code (`auto_map`) that a copy would lack"
+    assert not (tmp_path / "out").exists()
+    prepare(parents, name, MIXED[name], tmp_path / "mixed").write(tmp_path / "out")
+    checkpoint = tmp_path / "out" / "checkpoint"
+    told = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))["auto_map"]
+    assert all((checkpoint / f"{place.partition('.')[0]}.py").exists() for place in told.values())
 
 
 # ---- heterogeneous children ------------------------------------------------------------------

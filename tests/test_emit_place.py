@@ -120,16 +120,34 @@ def test_links_inside_our_output_are_not_followed(case: Case, tmp_path: Path) ->
     assert (tmp_path / "precious").read_text(encoding="utf-8") == "mine"
 
 
-def test_hard_links_are_broken_not_written_through(case: Case, tmp_path: Path) -> None:
+def test_hard_links_are_broken_not_written_through(bench: Path, case: Case, tmp_path: Path) -> None:
     out = tmp_path / "out"
     case.write(out)
     twin = tmp_path / "twin.json"
     os.link(out / "runtime.json", twin)
     before = twin.read_bytes()
-    (out / "runtime.json").write_bytes(b"scribble")
+    prepare(bench, "llama", {(2, FFN): "96"}, tmp_path / "spec").write(out)
+    assert (out / "runtime.json").read_bytes() != before
+    assert twin.read_bytes() == before
+
+
+@pytest.mark.parametrize("file", ["runtime.json", "checkpoint/model.safetensors"])
+def test_what_was_edited_by_hand_is_no_longer_ours(file: str, case: Case, tmp_path: Path) -> None:
+    out = tmp_path / "out"
     case.write(out)
-    assert (out / "runtime.json").read_bytes() == before
-    assert twin.read_bytes() == b"scribble"
+    path = out / file
+    good = path.read_bytes()
+    path.write_bytes(good + b" ")
+    found = case.refuse(out)
+    assert found.startswith("E0802")
+    assert found.endswith(f": `{file}`")
+    assert path.read_bytes() == good + b" "
+    if file == "runtime.json":
+        path.write_bytes(good.replace(b"256", b"512"))
+        assert path.stat().st_size == len(good)
+        assert case.refuse(out).startswith("E0802")
+    path.write_bytes(good)
+    case.write(out)
 
 
 def test_overlap_with_the_parent_is_refused(bench: Path, tmp_path: Path) -> None:
@@ -151,6 +169,72 @@ def test_a_linked_tokenizer_is_not_carried_from_outside(bench: Path, tmp_path: P
     case = prepare(parents, "llama", {}, tmp_path / "spec")
     assert case.refuse(tmp_path / "out") == "E0004: `vocab.json` is a link out of its directory"
     assert sorted(os.listdir(tmp_path)) == ["parents", "spec"]
+
+
+# ---- several outputs -------------------------------------------------------------------------
+
+BOTH = 'emit checkpoint "out/a"\nemit runtime "out/b"'
+
+
+def test_several_outputs_appear_together_or_not_at_all(
+    bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The k-th call that changes the disk fails, for every k: both places are as they were."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    case = prepare(bench, "llama", {(1, FFN): "64"}, tmp_path / "spec", BOTH)
+    before: dict[str, bytes] = {}
+    for _ in ("into nothing", "over what is there"):
+        left = _fail_each(monkeypatch)
+        refused = 0
+        for failing in range(1, 99):
+            left[0] = failing
+            sink = Sink()
+            made = emit.run(case.spec, case.model, case.space, case.plan, case.chosen, None, sink)
+            if made is not None:
+                break
+            refused += 1
+            assert sink.found[0].code.id == "E0806"
+            assert tree(Path()) == before
+            assert len(os.listdir(".")) == (1 if before else 0)
+        monkeypatch.undo()
+        monkeypatch.chdir(tmp_path / "work")
+        assert refused > 15
+        assert sorted(os.listdir("out")) == ["a", "b"]
+        assert tree(Path()) != before
+        before = tree(Path())
+        case = prepare(bench, "llama", {(2, FFN): "96"}, tmp_path / "spec", BOTH)
+
+
+def test_a_second_place_that_is_refused_leaves_the_first(
+    bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    case = prepare(bench, "llama", {(1, FFN): "64"}, tmp_path / "spec", BOTH)
+
+    def intrude(_bytes: int) -> None:
+        Path("out/b").mkdir(exist_ok=True)
+        Path("out/b/mine").write_text("mine", encoding="utf-8")
+
+    sink = Sink()
+    assert not emit.run(
+        case.spec, case.model, case.space, case.plan, case.chosen, None, sink, intrude
+    )
+    assert [found.code.id for found in sink.found] == ["E0802"]
+    assert sorted(str(p) for p in Path("out").rglob("*")) == ["out/b", "out/b/mine"]
+
+
+@pytest.mark.parametrize("second", ["out/a/b", "./x/../out/a", "out"])
+def test_outputs_may_not_share_a_place(
+    second: str, bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    emits = f'emit checkpoint "out/a"\nemit runtime "{second}"'
+    case = prepare(bench, "llama", {}, tmp_path / "spec", emits)
+    found = case.refuse(None)
+    assert found.startswith("E0806: the output `")
+    assert "`out/a`" in found
+    assert os.listdir(tmp_path) == ["spec"]
 
 
 # ---- failures and interruptions --------------------------------------------------------------
@@ -185,26 +269,10 @@ def test_any_failing_operation_keeps_the_old_output(
     out = tmp_path / "out"
     prepare(bench, "llama", {(2, FFN): "96"}, tmp_path / "spec").write(out)
     before = tree(out)
-    left = 0
-
-    def guarded(real: Any) -> Any:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            nonlocal left
-            left -= 1
-            if left == 0:
-                raise OSError(errno.EIO, "input/output error")
-            return real(*args, **kwargs)
-
-        return call
-
-    for place in (emit, emit_place):
-        monkeypatch.setattr(place, "sync", guarded(emit_place.sync))
-    monkeypatch.setattr(emit, "write_file", guarded(emit_place.write_file))
-    for name in ("rename", "mkdir"):
-        monkeypatch.setattr(Path, name, guarded(getattr(Path, name)))
+    left = _fail_each(monkeypatch)
     refused = 0
     for failing in range(1, 50):
-        left = failing
+        left[0] = failing
         sink = Sink()
         made = emit.run(case.spec, case.model, case.space, case.plan, case.chosen, out, sink)
         assert sorted(os.listdir(tmp_path)) == ["out", "spec"]
@@ -216,6 +284,27 @@ def test_any_failing_operation_keeps_the_old_output(
         assert tree(out) == before
     assert refused > 15
     assert tree(out) != before
+
+
+def _fail_each(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let calls that change the disk fail when the count returned here reaches 0."""
+    left = [0]
+
+    def guarded(real: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            left[0] -= 1
+            if left[0] == 0:
+                raise OSError(errno.EIO, "input/output error")
+            return real(*args, **kwargs)
+
+        return call
+
+    for place in (emit, emit_place):
+        monkeypatch.setattr(place, "sync", guarded(emit_place.sync))
+    monkeypatch.setattr(emit, "write_file", guarded(emit_place.write_file))
+    for name in ("rename", "mkdir"):
+        monkeypatch.setattr(Path, name, guarded(getattr(Path, name)))
+    return left
 
 
 def test_interruption_leaves_nothing(case: Case, tmp_path: Path) -> None:
@@ -284,7 +373,7 @@ def test_killed_runs_are_cleaned_up(case: Case, tmp_path: Path) -> None:
     (dead / "part").write_text("half", encoding="utf-8")
     other = tmp_path / ".outer.surgery-new-1-0"
     other.mkdir()
-    with emit_place.staged(tmp_path / "out", case.model.directory) as alive:
+    with emit_place.staged((tmp_path / "out",), case.model.directory) as (alive,):
         assert not dead.exists()
         case.write(out)
         assert alive.exists()
@@ -304,6 +393,6 @@ def test_killed_runs_are_cleaned_up(case: Case, tmp_path: Path) -> None:
 
 
 def _fill_the_disk(out: Path, case: Case, seen: dict[str, bytes]) -> None:
-    with emit_place.staged(out, case.model.directory):
+    with emit_place.staged((out,), case.model.directory):
         seen |= tree(out)
         raise OSError(errno.ENOSPC, "no space left on device")

@@ -100,6 +100,21 @@ def test_infeasible_names_a_minimal_conflict_and_its_best_values() -> None:
     )
 
 
+def test_requirements_without_labels_are_named_by_line_and_text() -> None:
+    spec, space, measured = conflicting()
+    bare = tuple(
+        replace(r, label=None, span=r.expr.span) if r.label in ("@size", "@sight") else r
+        for r in spec.requirements
+    )
+    sink = Sink()
+    assert solve.run(problem_of(replace(spec, requirements=bare), space, measured), sink) is None
+    assert sink.found[0].notes[1] == (
+        "relaxing one is enough: line 1, `params <= 3000 params`, to 3.10K, "
+        "or line 2, `count(layers where attention is full) >= 3 layers`, to 2 layers, "
+        "or @calm to 0.5938"
+    )
+
+
 @given(options(), st.lists(requirements(), min_size=2, max_size=4))
 @SLOW
 def test_conflicts_are_minimal_and_best_values_attained(

@@ -282,6 +282,24 @@ help: split it
     )
 
 
+def test_a_fix_of_a_blank_can_be_seen() -> None:
+    where = Source("a.surg", "let a =\u00a01\n")
+    fix = Fix((Edit(at(where, "\u00a0"), " "),), Safety.SAFE)
+    label = Label(at(where, "\u00a0"), "here", primary=True)
+    found = Diagnostic(catalog.E0111, "odd", (label,), helps=(Help("write a space", fix),))
+    lines = full(found).split("\n")
+    assert lines[3:5] == ["1 | let a =\u24231", "  |        ^ here"]
+    assert lines[-2:] == ["1 - let a =\u24231", "1 + let a = 1"]
+
+
+def test_a_line_that_a_fix_empties_is_shown_as_removed() -> None:
+    where = Source("a.surg", "let a = 1\n}\n")
+    fix = Fix((Edit(at(where, "}"), ""),), Safety.SAFE)
+    label = Label(at(where, "}"), "closes nothing", primary=True)
+    found = Diagnostic(catalog.E0109, "stray", (label,), helps=(Help("remove it", fix),))
+    assert full(found).endswith("help: remove it\n  |\n2 - }")
+
+
 def test_inserted_lines_have_no_old_line() -> None:
     where = Source("a.surg", "let a = 1\n")
     fix = Fix((Edit(Span(where, 0, 0), "surg 1\n\n"),), Safety.SAFE)

@@ -143,8 +143,26 @@ def test_a_config_alone_is_a_model_without_files(
 def test_a_location_may_be_anything_that_leads_there(parents: Path, cache: Path) -> None:
     absolute = resolved(spec(Path("elsewhere"), "local", str(parents / "llama")), cache)
     assert absolute.source == "local:llama"
-    assert relative_name("a/b") == "a/b"
-    assert relative_name("./b") == "b"
+    assert relative_name(Path("specs"), "a/b") == "a/b"
+    assert relative_name(Path("specs"), "./b") == "b"
+
+
+@pytest.mark.parametrize("location", ["llama", "../parents/llama", "..", "../../x/parents/llama"])
+def test_names_in_artefacts_do_not_depend_on_where_surgery_runs(
+    location: str, parents: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "x" / "parents"
+    (tmp_path / "other").mkdir()
+    shutil.copytree(parents / "llama", home / "llama")
+    if location == "..":
+        home = home / "llama" / "specs"
+        home.mkdir()
+    names: set[str] = set()
+    for place in (home, home.parent, tmp_path / "other"):
+        monkeypatch.chdir(place)
+        folder = Path(os.path.relpath(home))
+        names.add(resolved(spec(folder, "local", location), cache).source)
+    assert names == {"local:llama"}
 
 
 @pytest.mark.parametrize(
@@ -168,8 +186,15 @@ def test_a_wrong_location_is_shown_in_the_spec(
 
 def test_an_empty_directory(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "empty").mkdir()
-    found = refused(spec(tmp_path, "local", "empty"), cache)
-    assert found.message == "cannot read `config.json`: no such file or directory"
+    asked = spec(tmp_path, "local", "./empty")
+    found = refused(asked, cache)
+    assert found.code is catalog.E0001
+    assert found.message == "there is no `config.json` in `./empty`"
+    assert found.primary is not None
+    assert found.primary.span == asked.model.span
+    assert [help.text for help in found.helps] == [
+        "name the directory of a model: `config.json` says what its layers are"
+    ]
 
 
 # ---- Checkpoints and configs that disagree ------------------------------------------------------

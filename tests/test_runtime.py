@@ -127,6 +127,29 @@ def test_writing_a_child_loads_no_torch(bench: Path, tmp_path: Path) -> None:
     assert (runtime.context, runtime.tied) == (256, True)
 
 
+def test_code_beside_the_weights_is_never_run(
+    bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A config that was made to name code of its own: nobody is asked, nothing is run."""
+    from surgery_runtime.load import load
+
+    out = tmp_path / "out"
+    prepare(bench, "llama", {}, tmp_path).write(out)
+    path = out / "checkpoint" / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    names = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}
+    path.write_text(json.dumps(config | {"auto_map": names, "model_type": "evil"}), "utf-8")
+    mark = tmp_path / "ran"
+    evil = f"open({str(mark)!r}, 'w')\nclass Config: pass\nclass Model: pass\n"
+    (out / "checkpoint" / "evil.py").write_text(evil, encoding="utf-8")
+    asked: list[str] = []
+    monkeypatch.setattr("builtins.input", lambda prompt="": (asked.append(prompt), "y")[1])
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        load(out)
+    assert not asked
+    assert not mark.exists()
+
+
 def test_a_checkpoint_that_is_not_what_is_said_is_refused(bench: Path, tmp_path: Path) -> None:
     from surgery_runtime.load import load
 

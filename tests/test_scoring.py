@@ -27,6 +27,8 @@ from measuring_fixtures import (
 )
 from space_fixtures import span
 
+from surgery import catalog
+from surgery.diagnostics import Stop
 from surgery.ir import Candidate, Score, Site
 from surgery.library import Library
 from surgery.scoring import divergence, swap
@@ -117,6 +119,66 @@ def test_an_unchanged_child_is_the_parent(parents: Path, tmp_path: Path) -> None
     judged = assembled(made.spec, made.space, (), made.spec.datasets[0])
     assert judged.kl == 0.0
     assert judged.parent_perplexity == judged.child_perplexity > 1
+
+
+@pytest.mark.parametrize("who", ["parent", "child"])
+def test_a_child_that_is_not_finite_is_refused_and_not_kept(
+    who: str, parents: Path, tmp_path: Path
+) -> None:
+    made = bench(parents, "llama", tmp_path)
+    tensors = load(made)
+    if who == "parent":
+        tensors["model.norm.weight"][3] = math.nan
+    else:
+        # The parent never reads these weights (their input is 0), but their sum overflows.
+        tensors["model.layers.1.input_layernorm.weight"][0] = 0
+        tensors["model.layers.1.self_attn.k_proj.weight"][[0, 16], 0] = 3e38
+    save(made, tensors)
+    spoiled = bench(parents, "llama", tmp_path)
+    chosen = (only(spoiled.space, 1, Site.ATTENTION, "kv_heads(1)"),)
+    library = Library(tmp_path / "library")
+    with pytest.raises(Stop) as stopped:
+        assembled(spoiled.spec, spoiled.space, chosen, spoiled.spec.datasets[0], library)
+    found = stopped.value.diagnostic
+    assert found.code is catalog.E0702
+    subject = "the assembled child" if who == "child" else "`parent` itself"
+    assert found.message == f"{subject} predicts values that are not finite"
+    assert not list(library.root.rglob("*.json"))
+
+
+def test_a_loss_beyond_what_exp_can_say_is_refused(parents: Path, tmp_path: Path) -> None:
+    """Finite losses of thousands of nats: a final norm that makes huge logits."""
+    made = bench(parents, "llama", tmp_path)
+    tensors = load(made)
+    tensors["model.norm.weight"] *= 1e5
+    save(made, tensors)
+    spoiled = bench(parents, "llama", tmp_path)
+    library = Library(tmp_path / "library")
+    with pytest.raises(Stop, match="E0702"):
+        assembled(spoiled.spec, spoiled.space, (), spoiled.spec.datasets[0], library)
+    assert not list(library.root.rglob("*.json"))
+
+
+# ---- Groups ----------------------------------------------------------------------------------
+
+
+def test_batches_have_one_shape_whatever_fits(parents: Path, tmp_path: Path) -> None:
+    """How many layers still miss candidates decides memory, and must not decide batches."""
+    made = bench(parents, "llama", tmp_path)
+    length, count = 300, 50
+    step = swap.batch_size(length)
+    one = swap.sample_bytes(made.model, length, length, 1)
+    shapes: set[tuple[int, ...]] = set()
+    sizes: set[int] = set()
+    for layers in (1, 2, 4):
+        for memory in (1, 7 * one, 15 * one, 29 * one, 99 * one):
+            parts = swap.groups(made.model, count, length, length, layers, memory=memory)
+            assert [n for part in parts for n in range(part.start, part.stop)] == [*range(count)]
+            starts = [(n, part.stop) for part in parts for n in range(part.start, part.stop, step)]
+            shapes.add(tuple(min(step, stop - start) for start, stop in starts))
+            sizes.add(len(parts))
+    assert shapes == {(6,) * 8 + (2,)}
+    assert len(sizes) > 3
 
 
 # ---- Divergence ------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from surgery.diagnostics import Sink, Stop
 from surgery.expr import Arith, ScoreTotal
 from surgery.ir import Measured, Objective, Score, Site, Space
 from surgery.library import Library
-from surgery.passes import score
+from surgery.passes import rank, score
 from surgery.scoring.arrays import numbers
 from surgery.scoring.model import Parent, load_parent
 from surgery.units import NUMBER
@@ -94,18 +94,28 @@ def test_only_missing_and_damaged_entries_are_measured(parents: Path, tmp_path: 
     assert score.run(made.spec, space, Library(library.root), sink, log) == first
 
 
-def test_weights_are_not_needed_until_something_is_missing(parents: Path, tmp_path: Path) -> None:
+def test_a_config_alone_needs_its_weights_whatever_the_library_holds(
+    parents: Path, tmp_path: Path
+) -> None:
     made = bench(parents, "llama", tmp_path)
     library = Library(tmp_path / "library")
     space = made.rank(library)
-    first = made.score(library)
-    bare = replace(space, model=replace(made.model, files={}))
-    assert score.run(made.spec, bare, library, Sink(), Log()) == first
-    other = replace(made.spec, datasets=(dataset(seed=9),))
+    made.score(library)
+    (made.model.directory / "model.safetensors").unlink()
+    bare = bench(parents, "llama", tmp_path)
+    assert not bare.model.files
+    # Nothing says which weights would belong to it, so it is another model to the library.
+    assert bare.model.digest != made.model.digest
     with pytest.raises(Stop) as stopped:
-        score.run(other, bare, library, Sink(), Log())
-    assert stopped.value.diagnostic.code is catalog.E0701
-    assert "20 measurements are missing" in stopped.value.diagnostic.message
+        rank.run(bare.spec, bare.space, library, Sink(), Log())
+    found = stopped.value.diagnostic
+    assert found.code is catalog.E0701
+    assert "4 rankings are missing from the library, and there are no weights" in found.message
+    assert found.subject == str(made.model.directory)
+    (help,) = found.helps
+    assert help.text == "fetch the checkpoint's safetensors files as well"
+    with pytest.raises(Stop, match="E0701: 20 measurements are missing"):
+        score.run(bare.spec, replace(space, model=bare.model), library, Sink(), Log())
 
 
 def test_standard_errors_are_those_of_sample_means(parents: Path, tmp_path: Path) -> None:

@@ -84,18 +84,7 @@ CASES: tuple[tuple[str, Code, str, str], ...] = (
         "8K toks",
         "there is no unit `toks`",
     ),
-    (
-        "choose a in layers { keep }",
-        catalog.E0105,
-        "choose a",
-        "`choose a` needs at least two alternatives",
-    ),
-    (
-        "choose a in layers { }",
-        catalog.E0105,
-        "choose a",
-        "`choose a` needs at least two alternatives",
-    ),
+    ("choose a in layers { }", catalog.E0105, "choose a", "`choose a` has no alternatives"),
     (
         'model m = hf("a/b {',
         catalog.E0106,
@@ -131,6 +120,8 @@ CASES: tuple[tuple[str, Code, str, str], ...] = (
     ("let x = f(a = 3)", catalog.E0108, "=", "`=` is not used here"),
     ("let x = 3;", catalog.E0108, ";", "`;` is not used here"),
     ("fn f(a: b) => c = 3", catalog.E0108, "=>", "`=>` is not used here"),
+    ("require a =< 3", catalog.E0108, "=<", "`=<` is not used here"),
+    ("require a => 3", catalog.E0108, "=>", "`=>` is not used here"),
     ("let x = a ** b", catalog.E0108, "**", "there is no operator `**`"),
     ("model m = hf('a')", catalog.E0108, "'a'", "strings are not written in single quotes"),
     ("let Foo = 3", catalog.E0109, "Foo", "`Foo` cannot be a name"),
@@ -185,6 +176,11 @@ FIXES = (
     ("apply a { b: 3 }", "apply a { b = 3 }", Safety.SAFE),
     ("apply a { b == 3 }", "apply a { b = 3 }", Safety.SAFE),
     ("require @a x = 3", "require @a x == 3", Safety.SAFE),
+    ("require @a x =< 3", "require @a x <= 3", Safety.SAFE),
+    ("require @a x => 3", "require @a x >= 3", Safety.SAFE),
+    ("require x=<3", "require x<=3", Safety.SAFE),
+    ("let x = f(a =< 3)", "let x = f(a <= 3)", Safety.SAFE),
+    ("let x = f(a => 3)", "let x = f(a >= 3)", Safety.DISPLAY),
     ("let x = f(a = 3)", "let x = f(a: 3)", Safety.UNSAFE),
     ("let x = 3;", "let x = 3", Safety.SAFE),
     ("fn f(a: b) => c = 3", "fn f(a: b) -> c = 3", Safety.SAFE),
@@ -207,6 +203,36 @@ def test_fixes(wrong: str, right: str, safety: Safety) -> None:
 def test_what_a_fix_writes_can_be_read(right: str) -> None:
     _, found = read(f"surg 1\n{right}\n")
     assert found == ()
+
+
+INVISIBLE = (
+    ("\u00a0", "U+00A0 no-break space", " "),
+    ("\u3000", "U+3000 ideographic space", " "),
+    ("\u200b", "U+200B zero width space", ""),
+    ("\ufeff", "U+FEFF zero width no-break space", ""),
+    ("\u00ad", "U+00AD soft hyphen", ""),
+)
+
+
+@pytest.mark.parametrize(("char", "name", "instead"), INVISIBLE)
+def test_invisible_characters_are_named_and_replaced(char: str, name: str, instead: str) -> None:
+    quiet = f'# a{char}b\nmodel m = local("a{char}b")'
+    text = f"surg 1\n{quiet}\nlet x ={char} 5\nlet y = 6{char}\n"
+    spec, (found,) = read(text)
+    assert spec.items == ()
+    assert found.code is catalog.E0111
+    assert found.message == f"only strings and comments can contain the character {name}"
+    assert found.primary is not None
+    assert found.primary.span.start == text.index("let x") + len("let x =")
+    assert found.notes == ("2 such characters in this file",)
+    (help,) = found.helps
+    assert help.fix is not None
+    assert help.fix.safety is Safety.SAFE
+    right = f"surg 1\n{quiet}\nlet x ={instead} 5\nlet y = 6{instead}\n"
+    assert applied(text, help.fix) == right
+    again, rest = read(right)
+    assert rest == ()
+    assert len(again.items) == 3
 
 
 def test_bare_bytes_show_both_units() -> None:

@@ -35,6 +35,8 @@ def load(directory: str | Path, dtype: torch.dtype | str = "auto") -> nn.Module:
         directory / runtime.checkpoint,
         dtype=dtype,
         local_files_only=True,
+        # A stock model type would otherwise ask, and run the checkpoint's code if told yes.
+        trust_remote_code=False,
         output_loading_info=True,
     )
     faults = sorted(map(str, told["missing_keys"])) + sorted(map(str, told["mismatched_keys"]))

@@ -4,7 +4,7 @@ In: the parent and what its layers become. Out: a dict for `config.json`, in the
 that says it: the parent's own where nothing changed; the family's stock format where the layers
 stay alike; else `gpt_oss_puzzle` (gpt-oss) or `nemotron-nas` (Llama), whose classes travel with
 the checkpoint. Refused: nothing; a family without a format of its own is a `ValueError`, because
-`resolve` accepts none. Not here: writing it (`passes/emit.py`), or the classes
+`resolve` accepts none. Not here: writing it (`passes/emit_files.py`), or the classes
 (`surgery_runtime.hf`).
 
 Which format is the stock one: vLLM and TensorRT-LLM give gpt-oss a window in every even layer,

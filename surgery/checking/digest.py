@@ -1,6 +1,6 @@
 """The meaning of a spec as one text, and its hash.
 
-In: the records of `ir.py` and `expr.py`. Out: canonical text, equal for equal meaning: places,
+In: the records of `surgery.ir` and `expr.py`. Out: canonical text, equal for equal meaning: places,
 units, doc comments and messages are left out, layers picked in several pieces are joined, and the
 caller sorts what has no order. Two specs with one digest ask for the same plan.
 """

@@ -3,7 +3,8 @@
 In: their statements. Out: `ir.Choice`s; what has no back end yet is noted instead (whole sites,
 single alternatives, every `apply`). Reports sites and edits that do not exist (E0201), arguments,
 rankings and initialisers that an edit does not take or cannot do without (E0303), values it
-cannot have (E0302, E0309), and alternatives listed twice (E0202). Which values a model allows is
+cannot have (E0302, E0309), and alternatives listed twice (E0202); warns of a `choose` with a single
+alternative (W0719). Which values a model allows is
 not known here (`passes/expand.py`).
 """
 
@@ -21,7 +22,7 @@ from surgery.checking.scope import Check, Scope
 from surgery.checking.tables import APPLY_SITES, EDITS, READY_SITES, EditRule
 from surgery.checking.types import Misfit, fit
 from surgery.checking.values import Failed, Made, noun
-from surgery.diagnostics import Edit, Fix, Help, Label, Safety
+from surgery.diagnostics import Diagnostic, Edit, Fix, Help, Label, Safety
 from surgery.expr import Number
 from surgery.grammar import ast
 from surgery.source import Span
@@ -53,6 +54,8 @@ def choose(check: Check, node: ast.Choose) -> ir.Choice | None:
             found += made
     if not good or chosen is None or _repeated(check, found):
         return None
+    if len(found) + len(later) == 1:
+        _single(check, node)
     if site not in READY_SITES:
         check.later(node.head, f"`choose {site}`")
         check.meaning.append(("choose", site, chosen, tuple(a for _, a, _ in later)))
@@ -82,6 +85,14 @@ def _not_ready(node: ast.Edit, site: str, made: tuple[ir.Alternative, ...]) -> s
     if any(one.init == "least_squares" for one in made):
         return "`init least_squares`"
     return ""
+
+
+def _single(check: Check, node: ast.Choose) -> None:
+    """W0719: legal, as the identity or a fixed edit, but perhaps not what was meant."""
+    message = f"`choose {node.site.text}` has one alternative, so it decides nothing"
+    one = Label(node.alternatives[0].span, "the only alternative")
+    labels = (Label(node.head, "nothing to decide", primary=True), one)
+    check.sink.report(Diagnostic(catalog.W0719, message, labels))
 
 
 def _repeated(check: Check, found: list[ir.Alternative]) -> bool:
@@ -173,9 +184,9 @@ def _ranking(
     if isinstance(value, Made) and value.name in rule.rankings:
         criterion = value.text("criterion") or value.name
         return (ir.Ranking(node.by.span, criterion, value.entity("data")),)
-    what = f"`{value.name}`" if isinstance(value, Made) else noun(value)
+    what = f"`{node.by.span.text}`" if isinstance(value, Made) else noun(value)
     message = f"`{rule.name}` cannot choose what it keeps by {what}"
-    notes = (f"it takes {quoted(rule.rankings, 'or')}",)
+    notes = (f"it takes {rule.ranked}",)
     check.error(catalog.E0302, message, node.by.span, f"this is {noun(value)}", notes=notes)
     return None
 

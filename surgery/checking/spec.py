@@ -47,7 +47,9 @@ def assemble(
     datasets = _sorted(world, ir.Dataset)
     scores = _sorted(world, ir.Score)
     inputs = _inputs(check)
-    told = (*machines, *scenarios, *datasets, *scores, *inputs, *choices, *emits)
+    # Not the emits: where a child is written, in which shards and what judges it decide nothing.
+    decided = _reached(check, choices, wishes, ())
+    told = (*(entity.decl for entity in decided if entity.type != "model"), *inputs, *choices)
     expected = (("expect", each) for each in wishes.expects)
     meaning = (model, *told, *wishes.requirements, wishes.objective, *expected, *check.meaning)
     return ir.Spec(

@@ -203,7 +203,8 @@ class EditRule:
     """One kind of alternative of a site.
 
     `value` is the type of its argument ("" for none), `rankings` what may follow `by` (then it
-    must), `inits` what may follow `init`, the default first.
+    must), `inits` what may follow `init`, the default first. `ranked` says in words what follows
+    `by`, and `example` is one.
     """
 
     name: str
@@ -212,13 +213,15 @@ class EditRule:
     rankings: tuple[str, ...] = ()
     inits: tuple[str, ...] = ()
     ready: bool = True
+    ranked: str = ""
+    example: str = ""
 
     @property
     def signature(self) -> str:
         """The alternative as it is written."""
         parts = [self.name]
-        parts += [f"<{self.value}>"] if self.value else []
-        parts += ["by <ranking>"] if self.rankings else []
+        parts += ["<n> tok" if self.value == "tok" else "<n>"] if self.value else []
+        parts += [f"by {self.example}"] if self.rankings else []
         parts += ["init <initialiser>"] if self.inits else []
         return " ".join(parts)
 
@@ -231,11 +234,27 @@ EDITS: Mapping[str, tuple[EditRule, ...]] = {
         EditRule("linear", "one linear layer", inits=("least_squares",), ready=False),
     ),
     "ffn": (
-        EditRule("width", "keep n channels", "count", ("channel_contribution",)),
+        EditRule(
+            "width",
+            "keep n channels",
+            "count",
+            ("channel_contribution",),
+            ranked="a ranking of channels, such as `channel_contribution(text)`",
+            example="channel_contribution(text)",
+        ),
         EditRule("noop", "remove the block"),
         EditRule("linear", "one linear layer", inits=("least_squares",), ready=False),
     ),
-    "experts": (EditRule("retain", "keep n experts of a layer", "count", ("rank_experts",)),),
+    "experts": (
+        EditRule(
+            "retain",
+            "keep n experts of a layer",
+            "count",
+            ("rank_experts",),
+            ranked="a ranking of experts, such as `contribution` of std/moe.surg",
+            example="moe.contribution(text)",
+        ),
+    ),
     "layer": (EditRule("noop", "remove the layer", ready=False),),
     "block": (EditRule("noop", "remove attention and FFN together", ready=False),),
     "kv_cache": (EditRule("fp8_e4m3", "store K and V in FP8", ready=False),),

@@ -3,7 +3,7 @@
 In: their statements. Out: `ir.Requirement`s and the `ir.Objective`. Reports what is no condition
 (E0304), what asks for the result before there is one (E0508), what is not linear in the choices
 (E0502), strict comparisons of what the solver chooses (E0505), and an objective that is missing or
-given twice (E0504). Metrics without a back end are noted.
+given twice (E0504) or constant (E0509). Metrics without a back end are noted.
 """
 
 from __future__ import annotations
@@ -105,6 +105,12 @@ def _objective(check: Check, node: ast.Objective) -> ir.Objective | None:
         offence = Offence(found, "ratio", label)
     if offence:
         _not_linear(check, offence, objective=True)
+        return None
+    if affine.classify(found) is Affinity.CONSTANT:
+        message = "this objective does not depend on the choices"
+        label = "the same for every child"
+        helps = (Help("say what is best: `minimize damage`"),)
+        check.error(catalog.E0509, message, found.span, label, helps=helps)
         return None
     _note_metrics(check, found, node.span)
     return ir.Objective(node.span, node.sense, found)

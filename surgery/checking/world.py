@@ -1,6 +1,6 @@
 """The world of a spec: model, machines, scenarios, datasets and scores.
 
-In: their statements. Out: `Entity`s around the records of `ir.py`, under the names that plans
+In: their statements. Out: `Entity`s around the records of `surgery.ir`, under the names that plans
 give them. Reports what `fields.py` does, and values that no such thing can have (E0309):
 an unpinned wheel, a digest that is none, a tail longer than its samples.
 """
@@ -101,8 +101,10 @@ def _identified(check: Check, made: Made, values: Mapping[str, Value]) -> bool:
         message = "a SHA-256 digest is 64 hexadecimal digits in lower case"
         check.error(catalog.E0309, message, digest.span, f"{len(digest.text)} characters")
         return False
-    form = {"wheel": _PINNED, "hf": _HUB_NAME}.get(made.name)
     given = made.args[0][1]
+    if made.name in ("local", "gguf") and not _located(check, made.name, given):
+        return False
+    form = {"wheel": _PINNED, "hf": _HUB_NAME}.get(made.name)
     if form is None or not isinstance(given, Text) or form.fullmatch(given.text):
         return True
     wants = {
@@ -111,6 +113,14 @@ def _identified(check: Check, made: Made, values: Mapping[str, Value]) -> bool:
     }
     message, label = wants[made.name]
     check.error(catalog.E0309, message, given.span, label)
+    return False
+
+
+def _located(check: Check, kind: str, given: Value) -> bool:
+    """Whether a path is one; an empty one would be the folder of the spec itself."""
+    if not isinstance(given, Text) or given.text.strip():
+        return True
+    check.error(catalog.E0309, f"`{kind}` needs a path", given.span, "empty")
     return False
 
 
@@ -191,6 +201,8 @@ def dataset(check: Check, module: Module, item: ast.Dataset) -> Value:
         message = f"a dataset cannot come from `{made.name}(...)`"
         notes = ("it comes from `local(...)` or `hf(...)`",)
         check.error(catalog.E0302, message, made.span, "a place for models", notes=notes)
+        made = None
+    if made is not None and made.name == "local" and not _located(check, "local", made.args[0][1]):
         made = None
     values = blocks.read(check, Block("dataset", item.head, item.span, item.fields), scope)
     if made is None or values is None:

@@ -61,7 +61,7 @@ def cut(
         raise ValueError(f"{alternative.edit} on a block that is not there")
     edit = known(site, alternative.edit)
     value = argument(alternative)
-    if edit.become(block, value) is None:
+    if edit.cut is None:
         return ()
     if not edit.selects:
         kept = ()

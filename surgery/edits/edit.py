@@ -39,7 +39,8 @@ class Edit:
     `valued` edits take one whole number, which the functions get as `value` (0 otherwise);
     `selects` says that a ranking must list what is kept; `inits` are the initialisers it accepts,
     the default first. `refuse` may assume `value >= 1`; `become` gives the block (`None`: no-op);
-    `cut` gives one child tensor and gets the kept list of edits that select, else `()`.
+    `cut` gives one child tensor and gets the kept list of edits that select, else `()`; it is
+    `None` for a no-op, which leaves no tensor.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Edit:
     refuse: Callable[[Model, Block, int], Refusal | None]
     become: Callable[[Block, int], Block | None]
     text: Callable[[int], str]
-    cut: Callable[[TensorSpec, Block, int, tuple[int, ...]], Output]
+    cut: Callable[[TensorSpec, Block, int, tuple[int, ...]], Output] | None
 
 
 def never(_model: Model, _block: Block, _value: int) -> Refusal | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from math import gcd
 
 from surgery import catalog
-from surgery.edits.edit import Edit, Refusal, copied, never, remove, taken
+from surgery.edits.edit import Edit, Refusal, never, remove, taken
 from surgery.ir import Block, Ffn, Model, Site, TensorSpec
 from surgery.ops import Output
 
@@ -90,5 +90,5 @@ NOOP = Edit(
     refuse=never,
     become=remove,
     text=lambda _value: "noop",
-    cut=lambda tensor, _block, _value, _kept: copied(tensor),
+    cut=None,
 )

@@ -2,7 +2,7 @@
 
 In: nothing (`build.py` makes these). Out: frozen nodes whose first field is the span that they
 were read from. Spelling is kept (`64K tok` stays a number, a magnitude and a unit); meaning is
-not here: names are not resolved, units not scaled, fields not checked (`passes/check.py`).
+not here: names are not resolved, units not scaled, fields not checked (`surgery/checking/`).
 
 Expressions are defined in `expressions.py` and exported from here too: write `ast.Call`.
 """

@@ -1,9 +1,9 @@
 """Branches of the grammar -> statements.
 
 In: the `Branch` of a text without syntax errors. Out: `ast` items. Reports what the grammar
-accepts and the language does not: names that are reserved words (E0107), a `choose` without a
-choice (E0105), a clause given twice (E0202), an edition in the wrong place (E0003), and a misspelt
-unit that reads as the next alternative (E0104).
+accepts and the language does not: names that are reserved words (E0107), a `choose` without
+an alternative (E0105), a clause given twice (E0202), an edition in the wrong place (E0003), and a
+misspelt unit that reads as the next alternative (E0104).
 """
 
 from __future__ import annotations
@@ -232,14 +232,10 @@ class StatementBuilder(ExpressionBuilder):
         for one, two in zip(choose.alternatives, choose.alternatives[1:], strict=False):
             if isinstance(one, ast.Edit) and isinstance(two, ast.Edit):
                 self.sink.extend(unit_errors.in_alternatives(one, two))
-        count = sum(
-            len(each.args) or 1 if isinstance(each, ast.Edit) else 1 for each in choose.alternatives
-        )
-        if count < 2:
-            words = "one alternative" if count else "no alternatives"
-            label = Label(choose.head, f"there is {words} to choose from", primary=True)
+        if not choose.alternatives:
+            label = Label(choose.head, "there is nothing to choose from", primary=True)
             notes = ("`keep` is the alternative that changes nothing",)
-            message = f"`choose {choose.site.text}` needs at least two alternatives"
+            message = f"`choose {choose.site.text}` has no alternatives"
             self.sink.report(Diagnostic(catalog.E0105, message, (label,), notes=notes))
 
     # ---- the wishes --------------------------------------------------------------------------

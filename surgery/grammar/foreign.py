@@ -35,6 +35,8 @@ def explain(source: Source, got: Span, failure: Failure) -> Diagnostic | None:
     if got.text == "**":
         label = Label(got, "not an operator", primary=True)
         return Diagnostic(catalog.E0108, "there is no operator `**`", (label,))
+    if got.text == "=" and source.text.startswith("<", got.end) and "CMP" in failure.accepts:
+        got = Span(source, got.start, got.end + 1)
     ours = _ALWAYS.get(got.text) or _ours(source, got, failure)
     if ours is None:
         return None
@@ -59,6 +61,8 @@ def _ours(source: Source, got: Span, failure: Failure) -> _Ours | None:
             ours = _slashes(source, got)
         case "=>" if "_ARROW" in accepts:
             ours = _Ours("->", "write `->` before the type of the result")
+        case "=<" | "=>" if "CMP" in accepts and not inside:
+            ours = _compared(got, accepts)
         case ":" | "==" | "=>" if "EQUAL" in accepts or inside:
             ours = _Ours(_spaced(source, got), "give a name its value with `=`")
         case "=" if "COLON" in accepts:
@@ -68,6 +72,15 @@ def _ours(source: Source, got: Span, failure: Failure) -> _Ours | None:
         case _:
             pass
     return ours
+
+
+def _compared(got: Span, accepts: frozenset[str]) -> _Ours:
+    """`=<` and `=>` between two values."""
+    text = "<=" if got.text == "=<" else ">="
+    # In `f(a => 3)`, it may name an argument.
+    named = got.text == "=>" and "COLON" in accepts
+    safety = Safety.DISPLAY if named else Safety.SAFE
+    return _Ours(text, f"compare values with `{text}`", safety)
 
 
 def _spaced(source: Source, got: Span) -> str:

@@ -9,16 +9,17 @@ unclosed block ends where the next statement begins and cannot hide it.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from surgery import catalog
-from surgery.diagnostics import Diagnostic, Label, Sink
+from surgery.diagnostics import Diagnostic, Edit, Fix, Help, Label, Safety, Sink
 from surgery.grammar import ast, comments, edition, scan, syntax_errors
 from surgery.grammar.build import StatementBuilder
 from surgery.grammar.front import MAX_DEPTH, Branch, Failure, TooDeep, parse_range
-from surgery.grammar.scan import Chunk
+from surgery.grammar.scan import Chunk, Lexeme
 from surgery.source import Source, Span
 
 MAX_BYTES = 1_000_000
@@ -59,6 +60,9 @@ def parse(source: Source, sink: Sink) -> ast.Spec:
         return ast.Spec(Span(source, 0, 0), 1, (), "", ())
     start = 1 if source.text.startswith("\ufeff") else 0
     lexemes = scan.lexemes(source.text, start)
+    if invisible := scan.invisible(lexemes):
+        sink.extend(_invisible(source, invisible))
+        return ast.Spec(Span(source, 0, 0), 1, (), "", ())
     found = scan.chunks(source.text, lexemes)
     notes = comments.collect(source, lexemes)
     docs = comments.Docs.of(source, notes)
@@ -85,6 +89,21 @@ def _refused(source: Source, sink: Sink) -> bool:
         message = f"a spec cannot contain the character {code}"
         sink.report(Diagnostic(catalog.E0111, message, (label,), notes=notes))
     return bool(bad)
+
+
+def _invisible(source: Source, found: tuple[Lexeme, ...]) -> Iterator[Diagnostic]:
+    """One E0111 for each kind of character; its fix replaces all of them."""
+    for char in dict.fromkeys(lexeme.text for lexeme in found):
+        spans = [Span(source, each.start, each.end) for each in found if each.text == char]
+        name = unicodedata.name(char, "").lower()
+        code = f"U+{ord(char):04X} {name}".rstrip()
+        label = Label(spans[0], "this looks like a blank or like nothing", primary=True)
+        notes = (f"{len(spans)} such characters in this file",) if len(spans) > 1 else ()
+        message = f"only strings and comments can contain the character {code}"
+        wide = unicodedata.category(char) != "Cf"
+        fix = Fix(tuple(Edit(span, " " if wide else "") for span in spans), Safety.SAFE)
+        helps = (Help("write a plain space" if wide else "remove it", fix),)
+        yield Diagnostic(catalog.E0111, message, (label,), notes=notes, helps=helps)
 
 
 def _too_large(name: str, labels: tuple[Label, ...]) -> Diagnostic:

@@ -9,6 +9,7 @@ others, and so that errors can be explained by what stands around them.
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
@@ -73,6 +74,8 @@ _FORBIDDEN = re.compile(
     "\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 )
 
+_INVISIBLE = ("Cf", "Zs", "Zl", "Zp")
+
 
 @dataclass(frozen=True, slots=True)
 class Lexeme:
@@ -131,6 +134,16 @@ def chunks(text: str, found: tuple[Lexeme, ...]) -> tuple[Chunk, ...]:
 def forbidden(text: str) -> tuple[int, ...]:
     """Offsets of the characters that no spec may contain, comments and strings included."""
     return tuple(match.start() for match in _FORBIDDEN.finditer(text))
+
+
+def invisible(found: tuple[Lexeme, ...]) -> tuple[Lexeme, ...]:
+    """Blanks that are no blanks of the language, and marks of no width, outside strings and
+    comments."""
+    return tuple(
+        lexeme
+        for lexeme in found
+        if lexeme.kind == "other" and unicodedata.category(lexeme.text) in _INVISIBLE
+    )
 
 
 def deeper_than(limit: int, found: tuple[Lexeme, ...]) -> Lexeme | None:

@@ -2,10 +2,10 @@
 
     text -> AST -> Spec -> Model -> Space -> Library -> Plan -> checkpoint + runtime
 
-`Spec` is what the user asked for, `Model` what the parent is (headers only, no weights), `Space`
-every legal alternative of every site of every layer with its costs, `Plan` one alternative per
-site. Not here: any behaviour beyond small derived properties. Sequences are tuples, numbers are
-exact (`int`, `Fraction`), lengths are tokens, sizes are bytes.
+`Spec` is what the user asked for, `Model` what the parent is (config and headers; of its
+weights only hashes), `Space` every legal alternative of every site of every layer with its costs,
+`Plan` one alternative per site. Not here: any behaviour beyond small derived properties. Sequences
+are tuples, numbers are exact (`int`, `Fraction`), lengths are tokens, sizes are bytes.
 """
 
 from surgery.ir.model import (

@@ -1,4 +1,4 @@
-"""What the parent is: `Model`, read from headers alone, and the blocks of its layers."""
+"""What the parent is: `Model`, its weights known by hash alone, and the blocks of its layers."""
 
 from __future__ import annotations
 
@@ -91,11 +91,13 @@ class TensorFile:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The parent: geometry from `config.json`, tensors from safetensors headers. No weights.
+    """The parent: geometry from `config.json`, tensors from safetensors headers.
+
+    It holds no weights, but their bytes are hashed, once: the first run on a model reads them all.
 
     `directory` is where the files are (never written to an artefact); `files` is empty when only
     a `config.json` is there: then everything but measuring and cutting works. `digest` is the
-    SHA-256 of config and headers, `tensors` in canonical (name) order.
+    SHA-256 of config, headers and every tensor's content, `tensors` in canonical (name) order.
     """
 
     name: str

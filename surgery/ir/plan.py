@@ -30,7 +30,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A lock file for an architecture; `plan.py` writes and reads its text.
+    """A lock file for an architecture; `surgery.lockfile` writes and reads its text.
 
     Three parts by volatility: provenance (name, hash pairs), decisions, evidence. `stated` is the
     decision hash that a file claims where that is not the hash of its decisions: it was edited.

@@ -34,11 +34,11 @@ class Candidate:
     """One alternative of one site of one layer.
 
     `text` is what the plan shows and is absolute (`window(8K)`, `full`, `64`); `address` is
-    `layer.19.attention.window(8K)`: the library key's subject, the MIP column's name, the place
-    in diagnostics. `block` is what the site becomes (`None`: no-op). `kept` lists, for edits that
-    select, the surviving experts or FFN channels in ascending parent order; it stays `None` until
-    `passes/rank.py` has filled it in. `artefact` is the hash of the edited block's content
-    (parent tensors, edit, arguments, kept list), "" for the parent's own block.
+    `layer.19.attention.window(8K)`: the MIP column's name, the place in diagnostics. `block`
+    is what the site becomes (`None`: no-op). `kept` lists, for edits that select, the surviving
+    experts or FFN channels in ascending parent order; it stays `None` until `passes/rank.py` has
+    filled it in. `artefact` is the hash of the edited block's content (parent tensors, edit,
+    arguments, kept list), "" for the parent's own block; library keys name a block by it.
     """
 
     address: str

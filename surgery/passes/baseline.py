@@ -1,24 +1,26 @@
 """The chosen child -> a uniform child of the same size, to compare with.
 
-In: a ranked space and a choice in it. Out: one candidate per site where every layer keeps the
-same number of FFN channels or experts, under the same ranking, and nothing else changes; `None`
-when the spec selects nothing. The baseline gets the benefit of rounding: it is the smallest
-uniform child with at least as many parameters as the chosen one. Not here: measuring either.
+In: a space and a choice in it. Out: the parent with one site cut alike in every layer: the same
+number of FFN channels or experts, under the ranking that the spec gives that layer, and nothing
+else changed. `None` when no edit of the spec takes a size, or none below the parent's is enough.
+Only parameters are matched, no other requirement, and rounding favours the baseline: it is the
+smallest uniform child with at least as many parameters as the chosen one. Not here: measuring.
 
-Uniform pruning is what a search has to beat (ablations of both papers; `Minitron` is uniform), so
+Uniform pruning is what a search has to beat (ablations of both papers; Minitron is uniform), so
 its result stands beside ours whenever one is printed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import gcd
 
 from surgery import edits, sizes
 from surgery.diagnostics import Sink
 from surgery.ir import (
     Alternative,
+    Block,
     Candidate,
     Experts,
     Ffn,
@@ -27,15 +29,27 @@ from surgery.ir import (
     SiteOptions,
     Space,
     Spec,
-    TensorSpec,
 )
 from surgery.library import Library
-from surgery.passes import cost, rank
-
-Progress = Callable[[str, int, int, str], None]
+from surgery.passes import cost, expand, rank
+from surgery.progress import Progress
 
 _FFN_STEP = 8
 """Channels; finer than the edit allows, so that sizes agree to a fraction of a percent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A site that the spec cuts to sizes: how each edited layer ranks, and the legal sizes."""
+
+    site: Site
+    by_layer: dict[int, Alternative]
+    sizes: range
+
+    def alternative(self, layer: int, size: int) -> Alternative:
+        """Cut `layer` to `size`, ranked as the spec ranks it, or as its first edited layer."""
+        found = self.by_layer.get(layer) or self.by_layer[min(self.by_layer)]
+        return replace(found, value=Fraction(size), when=None)
 
 
 def run(
@@ -47,73 +61,68 @@ def run(
     progress: Progress,
 ) -> tuple[Candidate, ...] | None:
     """The uniform child, ranked; measures rankings of layers that the spec does not edit."""
-    grouped = sizes.site_tensors(space.model)
-    wanted = sizes.params(cost.chosen_costs(space, chosen))
-    patterns = {
-        c.site: c.alternative
-        for c in space.candidates
-        if c.alternative is not None and edits.selects(c.edit)
-    }
-    for site, alternative in sorted(patterns.items()):
-        full = max(_size(o.keep) for o in space.options if o.site is site and o.keep)
-        for value in range(_step(full), full, _step(full)):
-            child = tuple(
-                _resized(space.model, option.keep, grouped, alternative, value)
-                if option.site is site and option.keep
-                else _kept(option)
-                for option in space.options
-            )
-            if sizes.params(cost.chosen_costs(space, child)) >= wanted:
-                return _ranked(spec, space, child, library, sink, progress)
-    return None
-
-
-def _step(full: int) -> int:
-    return _FFN_STEP if full % _FFN_STEP == 0 and full > 256 else 1
-
-
-def _size(candidate: Candidate | None) -> int:
-    match candidate:
-        case Candidate(block=Ffn(width=size) | Experts(count=size)):
-            return size
-        case _:
-            return 0
-
-
-def _kept(option: SiteOptions) -> Candidate:
-    return option.keep or option.candidates[0]
-
-
-def _resized(
-    model: Model,
-    keep: Candidate,
-    grouped: dict[tuple[int, Site], tuple[TensorSpec, ...]],
-    pattern: Alternative,
-    value: int,
-) -> Candidate:
-    """The site with `value` channels or experts, ranked as `pattern` says."""
-    alternative = replace(pattern, value=Fraction(value), when=None)
-    edit = edits.known(keep.site, alternative.edit)
-    parent = model.layers[keep.layer].block(keep.site)
-    if parent is None:
-        return keep
-    child = edit.become(parent, value)
-    text = edit.text(value)
-    price = cost.alternative_cost(
-        grouped[keep.layer, keep.site], parent, child, keep.site, alternative
-    )
-    address = f"layer.{keep.layer}.{keep.site}.{text}"
-    return Candidate(address, keep.layer, keep.site, text, child, price, alternative)
-
-
-def _ranked(
-    spec: Spec,
-    space: Space,
-    child: tuple[Candidate, ...],
-    library: Library,
-    sink: Sink,
-    progress: Progress,
-) -> tuple[Candidate, ...] | None:
+    child = uniform(space, sizes.params(cost.chosen_costs(space, chosen)))
+    if child is None:
+        return None
     options = tuple(SiteOptions(c.layer, c.site, (c,)) for c in child)
     ranked = rank.run(spec, replace(space, options=options), library, sink, progress)
     return None if ranked is None else ranked.candidates
+
+
+def uniform(space: Space, params: int) -> tuple[Candidate, ...] | None:
+    """The smallest uniform child with at least `params` parameters, not ranked yet."""
+    found = pattern(space)
+    if found is None:
+        return None
+    for size in found.sizes:
+        child = _child(space.model, found, size)
+        if sizes.params(cost.chosen_costs(space, child)) >= params:
+            return child
+    return None
+
+
+def pattern(space: Space) -> Pattern | None:
+    """The first site, in plan order, with an edit that takes a size."""
+    for site in Site:
+        by_layer: dict[int, Alternative] = {}
+        for candidate in space.candidates:
+            alternative = candidate.alternative
+            if candidate.site is site and alternative and edits.selects(alternative.edit):
+                by_layer.setdefault(candidate.layer, alternative)
+        if by_layer:
+            blocks = [layer.block(site) for layer in space.model.layers if site in layer.sites]
+            return Pattern(site, by_layer, _sizes([block for block in blocks if block]))
+    return None
+
+
+def _sizes(blocks: list[Block]) -> range:
+    """Sizes below the largest block's that every layer can be cut to."""
+    full = max(map(_size, blocks))
+    step = gcd(_FFN_STEP, *map(_size, blocks)) if isinstance(blocks[0], Ffn) else 1
+    least = max(block.active if isinstance(block, Experts) else step for block in blocks)
+    return range(least, full, step)
+
+
+def _size(block: Block) -> int:
+    match block:
+        case Ffn(width=size) | Experts(count=size):
+            return size
+        case other:
+            raise TypeError(f"{other!r} has no size to select from")
+
+
+def _child(model: Model, found: Pattern, size: int) -> tuple[Candidate, ...]:
+    grouped = sizes.site_tensors(model)
+    child: list[Candidate] = []
+    for (layer, site), tensors in grouped.items():
+        block = model.layers[layer].block(site)
+        if site is not found.site or block is None or _size(block) <= size:
+            child.append(expand.unchanged(model, layer, site, tensors))
+            continue
+        alternative = found.alternative(layer, size)
+        edit = edits.known(site, alternative.edit)
+        made = edit.become(block, size)
+        price = cost.alternative_cost(tensors, block, made, site, alternative)
+        address = f"layer.{layer}.{site}.{edit.text(size)}"
+        child.append(Candidate(address, layer, site, edit.text(size), made, price, alternative))
+    return tuple(child)

@@ -2,12 +2,12 @@
 
 In: a checked spec, the space, the damage of every candidate. Out: `Problem`, whose rows keep the
 span and label of the requirement that they came from. Reports what cannot become rows
-(`lower.py`) and returns `None`. Not here: solving.
+(`solving/lower.py`) and returns `None`. Not here: solving.
 
 The problem is the multiple-choice knapsack of Puzzle (arXiv:2411.19146, appendix B): exactly one
 candidate per site, sums of costs within budgets, least total damage. `Problem.statement` says it
-in cvxpy, for people and as an oracle in tests; `standard.py` makes arrays of the same rows, which
-`solve.py` hands to HiGHS without loading cvxpy.
+in cvxpy, for people and as an oracle in tests; `solving/standard.py` makes arrays of the same rows,
+which `solve.py` hands to HiGHS without loading cvxpy.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from surgery.ir import Candidate, Evidence, Measured, Requirement, Space, Spec
 from surgery.solving.columns import Columns, become
 from surgery.solving.linear import Clause, Linear
 from surgery.solving.lower import Lowering
-from surgery.units import significant
+from surgery.units import NUMBER, format_quantity, significant
 
 if TYPE_CHECKING:
     import cvxpy  # noqa: TID251 - this module states problems
@@ -69,7 +69,9 @@ class Problem:
     def objective_text(self, value: Fraction) -> tuple[str, str]:
         """The objective as the spec writes it, on one line, and a value of it as printed."""
         objective = self.spec.objective
-        return f"{objective.sense} {one_line(objective.expr)}", significant(value)
+        dimension = objective.expr.dimension
+        shown = significant(value) if dimension == NUMBER else format_quantity(value, dimension)
+        return f"{objective.sense} {one_line(objective.expr)}", shown
 
     def result(self, chosen: Sequence[int]) -> Context:
         """The chosen child as formulas see it, made from the candidates alone.

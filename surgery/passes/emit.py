@@ -7,7 +7,7 @@ cannot be written (E0802, E0803, E0806, E0807), a parent without weights (E0001)
 context longer than the model's (E0804). Reads weights as a stream; torch is not imported.
 
 Without `-o`, every path of an `emit` is such a folder, relative to where surgery runs, with what
-its statements ask for. With `-o` there is one folder with everything.
+its statements ask for; all of them appear, or none. With `-o` there is one folder with everything.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from surgery.passes.emit_files import (
     manifest,
     runtime_json,
 )
-from surgery.passes.emit_place import MANIFEST, staged, sync, write_file
+from surgery.passes.emit_place import MANIFEST, reported, staged, sync, write_file
 from surgery.tensors.layout import Layout, layout
 from surgery.tensors.write import WrittenTensor, write_checkpoint
 from surgery.units import format_tokens
@@ -90,7 +90,7 @@ def run(
         goals = targets(spec, out)
         child = child_of(Path(spec.source.name).stem, model, plan, chosen)
         _check_costs(child, space)
-        made = [_write(child, goal, progress) for goal in goals]
+        made = _write_all(child, goals, progress)
     except Stop as stop:
         sink.report(stop.diagnostic)
         return None
@@ -105,7 +105,9 @@ def check(spec: Spec, model: Model, out: Path | None) -> None:
     exists.
     """
     _check_weights(model)
-    for goal in targets(spec, out):
+    goals = targets(spec, out)
+    emit_place.check_apart(tuple(goal.directory for goal in goals))
+    for goal in goals:
         _check_context(goal.runtime, model)
         emit_place.check(goal.directory, model.directory)
 
@@ -149,24 +151,38 @@ def _check_context(emit: Emit | None, model: Model) -> None:
         raise Stop(Diagnostic(catalog.E0804, message, (label,)))
 
 
-# ---- one folder ------------------------------------------------------------------------------
+# ---- folders ---------------------------------------------------------------------------------
 
 
-def _write(child: Child, goal: Target, progress: Callable[[int], None] | None) -> Emitted:
-    """Write one folder; raises `Stop`."""
+def _write_all(
+    child: Child, goals: tuple[Target, ...], progress: Callable[[int], None] | None
+) -> tuple[Emitted, ...]:
+    """Write all folders beside their places, then put all in place, or none; raises `Stop`."""
+    places = tuple(goal.directory for goal in goals)
+    made: list[Emitted] = []
+    with staged(places, child.model.directory) as folders:
+        for goal, folder in zip(goals, folders, strict=True):
+            with reported(goal.directory):
+                made.append(_write(child, goal, folder, progress))
+    return tuple(made)
+
+
+def _write(
+    child: Child, goal: Target, folder: Path, progress: Callable[[int], None] | None
+) -> Emitted:
+    """Write what belongs into `goal` to `folder`; raises `Stop` and `OSError`."""
     if not goal.has_checkpoint:
-        _write_runtime(child, goal)
+        _finish(folder, child, _small(child, goal), (), {})
         return Emitted(goal.directory, None, child.model_type, child.params, 0, 0)
     shard = goal.checkpoint.shard if goal.checkpoint else None
     laid = layout(child.outputs, shard)
     beside = checkpoint_files(child).items()
     small = _small(child, goal) | {f"{CHECKPOINT}/{path}": data for path, data in beside}
-    with staged(goal.directory, child.model.directory) as folder:
-        weights = folder / CHECKPOINT
-        weights.mkdir(mode=0o755)
-        written = write_checkpoint(weights, child.model, child.outputs, shard, progress=progress)
-        _finish(folder, child, small, written, _weights(laid))
-        actual = sum((weights / shard.name).stat().st_size for shard in laid.shards)
+    weights = folder / CHECKPOINT
+    weights.mkdir(mode=0o755)
+    written = write_checkpoint(weights, child.model, child.outputs, shard, progress=progress)
+    _finish(folder, child, small, written, _weights(laid))
+    actual = sum((weights / shard.name).stat().st_size for shard in laid.shards)
     return Emitted(
         goal.directory,
         goal.directory / CHECKPOINT,
@@ -175,11 +191,6 @@ def _write(child: Child, goal: Target, progress: Callable[[int], None] | None) -
         sum(shard.size for shard in laid.shards),
         actual,
     )
-
-
-def _write_runtime(child: Child, goal: Target) -> None:
-    with staged(goal.directory, child.model.directory) as folder:
-        _finish(folder, child, _small(child, goal), (), {})
 
 
 def _small(child: Child, goal: Target) -> dict[str, bytes]:

@@ -2,8 +2,9 @@
 
 In: the parent, the chosen candidates and their outputs, the plan. Out: bytes by file name, the
 same for the same input: no dates, no hosts, no absolute paths. Refuses, as `Stop` E0004, a
-carried file that is a link out of the parent's directory, or too large. Not here: weights
-(`write.py`) and the disk (`passes/emit_place.py`).
+carried file that is a link out of the parent's directory, or too large, and an unchanged config
+that names code which is not ours and so does not travel. Not here: weights
+(`tensors/write.py`) and the disk (`passes/emit_place.py`).
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from typing import Any
 
 from surgery import ir, lockfile
 from surgery.arch.configs import CLASSES, child_config
+from surgery.diagnostics import Stop
 from surgery.edits import child_layers, child_outputs
 from surgery.ops import Copy, MeanHeads, Output, Take, TensorOp
 from surgery.passes.emit_place import MANIFEST_FORMAT
 from surgery.tensors.headers import inside
 from surgery.tensors.write import WrittenTensor
 from surgery.units import format_bytes, format_params
-from surgery.untrusted import read_capped
+from surgery.untrusted import malformed, read_capped
 
 CARRIED = (
     "LICENSE",
@@ -46,6 +48,8 @@ CARRIED = (
 """What a child has in common with its parent, copied as bytes: nothing here is ever run."""
 MAX_CARRIED = 256 * 2**20
 MANIFEST_VERSION = 1
+_EMBEDDING = "model.embed_tokens.weight"
+"""In every family, and never edited: `runtime.json` states its dtype as that of the weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +97,20 @@ def checkpoint_files(child: Child) -> Mapping[str, bytes]:
         found["config.json"] = read_capped(inside(model.directory, "config.json"), MAX_CARRIED)
     else:
         found["config.json"] = (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()
-    if config.get("auto_map") == CLASSES.get(child.model_type):
+    ours, named = CLASSES.get(child.model_type), config.get("auto_map")
+    if named is not None:
+        if named != ours:
+            raise _foreign_code(child)
         found |= _classes(child.model_type)
     found["README.md"] = model_card(child).encode()
     return dict(sorted(found.items()))
+
+
+def _foreign_code(child: Child) -> Stop:
+    """Only an unchanged child has its parent's `auto_map`; a changed one is told in our words."""
+    message = f"the config of `{child.model.name}` names code (`auto_map`) that a copy would lack"
+    help = f"remove `auto_map`: `{child.model_type}` is loaded without it"
+    return malformed(str(child.model.directory / "config.json"), message, help=help)
 
 
 def _carried(directory: Path, name: str) -> bytes | None:
@@ -260,7 +274,7 @@ def runtime_json(child: Child, emit: ir.Emit | None, checkpoint: str | None) -> 
 
 
 def _dtypes(model: ir.Model) -> dict[str, Any]:
-    embedding = next(t for t in model.tensors if t.layer is None)
+    embedding = next(t for t in model.tensors if t.name == _EMBEDDING)
     experts = {
         t.dtype for t in model.tensors if t.site is ir.Site.EXPERTS and ".experts." in t.name
     }

@@ -1,14 +1,16 @@
-"""Where output goes: a folder that appears whole or not at all.
+"""Where output goes: folders that appear whole or not at all.
 
-In: the folder that the user named, the parent's directory. Out: `staged`, a fresh folder beside
-it that takes its place when everything is written. Refuses, as `Stop`: a place that is a file, a
-link, or a folder with anything in it that surgery did not write (E0802); one that overlaps the
-parent (E0807); a full disk (E0803) and every other failure to write (E0806). After a failure the
-place is as it was. Not here: what is written (`passes/emit.py`).
+In: the folders that the user named, the parent's directory. Out: `staged`, a fresh folder beside
+each that takes its place when everything is written. Refuses, as `Stop`: a place that is a file,
+a link, or a folder with anything in it that surgery did not write (E0802); one that overlaps the
+parent (E0807) or another output (E0806); a full disk (E0803) and every other failure to write
+(E0806). After a failure all places are as they were. Not here: what is written
+(`passes/emit.py`).
 
-A folder is ours if its manifest lists all that is in it. It is moved aside, replaced by the new
-one and only then removed. A staged folder is locked as long as its process lives, so that what a
-killed run left behind is recognised, and removed or put back, by the next run to the same place.
+A folder is ours if its manifest lists all that is in it, as it is: a small file by size and
+SHA-256, weights by size. It is moved aside, replaced by the new one and only then removed. A
+staged folder is locked as long as its process lives, so that what a killed run left behind is
+recognised, and removed or put back, by the next run to the same place.
 """
 
 from __future__ import annotations
@@ -16,11 +18,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
+import itertools
 import json
 import os
 import shutil
 from collections.abc import Generator
 from pathlib import Path
+from stat import S_ISREG
 from typing import cast
 
 from surgery import catalog
@@ -55,40 +60,61 @@ def check(out: Path, parent: Path) -> None:
     if foreign:
         names = ", ".join(f"`{shown(name)}`" for name in foreign[:_SHOW])
         more = f" and {len(foreign) - _SHOW} more" if len(foreign) > _SHOW else ""
-        message = f"`{out}` exists and holds what surgery did not write: {names}{more}"
+        what = "what surgery did not write, or what was changed since"
+        message = f"`{out}` exists and holds {what}: {names}{more}"
         raise _refused(catalog.E0802, message, out, "choose another folder, or move these away")
 
 
 def _check_writable(out: Path) -> None:
     """Raise `Stop` (E0806) if the nearest folder above `out` takes no new names."""
     above = next((folder for folder in out.parents if os.path.lexists(folder)), Path("."))
-    with _reported(out):
+    with reported(out):
         if not above.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "not a directory", str(above))
         if not os.access(above, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, "permission denied", str(above))
 
 
-@contextlib.contextmanager
-def staged(out: Path, parent: Path) -> Generator[Path]:
-    """A new folder to write into; on leaving it becomes `out`, on an exception nothing is left.
+def check_apart(outs: tuple[Path, ...]) -> None:
+    """Raise `Stop` (E0806) where one of several outputs is, or lies inside, another."""
+    places = [Path(os.path.realpath(out.parent)) / out.name for out in outs]
+    for (out, place), (other, outer) in itertools.permutations(zip(outs, places, strict=True), 2):
+        if place == outer or outer in place.parents:
+            relation = "is" if place == outer else "lies inside"
+            message = f"the output `{out}` {relation} the output `{other}`"
+            raise _refused(catalog.E0806, message, out, "give every output a folder of its own")
 
-    Raises `Stop` as `check` does, and for every `OSError` of its own or of the body.
+
+@contextlib.contextmanager
+def staged(outs: tuple[Path, ...], parent: Path) -> Generator[tuple[Path, ...]]:
+    """A new folder to write into for each of `outs`, in their order.
+
+    On leaving they become `outs`; on an exception, in the body or while the first of several are
+    put in place, nothing is left of any. Raises `Stop` as `check` does, and for every `OSError`.
     """
+    check_apart(outs)
+    with contextlib.ExitStack() as stages:
+        folders = tuple(stages.enter_context(_staged(out, parent)) for out in outs)
+        yield folders
+        with contextlib.ExitStack() as commits:
+            for folder, out in zip(folders, outs, strict=True):
+                commits.enter_context(_committed(folder, out, parent))
+
+
+@contextlib.contextmanager
+def _staged(out: Path, parent: Path) -> Generator[Path]:
+    """A new folder beside `out`, removed on an exception."""
     check(out, parent)
     made = _missing_parents(out)
     temporary: Path | None = None
     try:
-        with _reported(out):
+        with reported(out):
             out.parent.mkdir(parents=True, exist_ok=True)
             with _alone(out.parent):
                 _reap(out)
                 temporary, lock = _fresh(out)
             try:
                 yield temporary
-                with _alone(out.parent):
-                    check(out, parent)
-                    _commit(temporary, out)
             finally:
                 os.close(lock)
     except BaseException:
@@ -124,9 +150,10 @@ def sync(directory: Path) -> None:
 
 
 def strangers(directory: Path) -> tuple[str, ...]:
-    """What is in `directory` and not in its manifest, sorted; everything if there is none.
+    """What is in `directory` and not, or not as it is, in its manifest, sorted.
 
-    Symbolic links are strangers wherever they are: surgery makes none.
+    Everything if there is no manifest. Symbolic links are strangers wherever they are: surgery
+    makes none.
     """
     ours = _listed(directory / MANIFEST)
     if ours is None:
@@ -137,13 +164,32 @@ def strangers(directory: Path) -> tuple[str, ...]:
         links = [name for name in folders if (here / name).is_symlink()]
         for path in (here / name for name in (*files, *links)):
             relative = path.relative_to(directory).as_posix()
-            if path.is_symlink() or relative not in ours:
+            if relative != MANIFEST and not _as_listed(path, ours.get(relative)):
                 found.append(relative)
     return tuple(sorted(found))
 
 
-def _listed(manifest: Path) -> frozenset[str] | None:
-    """The files that a manifest lists, itself among them; `None` if it is not one of ours."""
+def _as_listed(path: Path, entry: object) -> bool:
+    """Whether a file is what its entry in the manifest says: its size, its hash if it has one."""
+    if not isinstance(entry, dict):
+        return False
+    told = cast("dict[str, object]", entry)
+    try:
+        stat = path.lstat()
+        if not S_ISREG(stat.st_mode) or stat.st_size != told.get("bytes"):
+            return False
+        return "sha256" not in told or told["sha256"] == _sha256(path)
+    except OSError:
+        return False
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _listed(manifest: Path) -> dict[str, object] | None:
+    """The files that a manifest lists, with what it says of them; `None` if it is not ours."""
     try:
         if manifest.is_symlink() or manifest.stat().st_size > MAX_MANIFEST:
             return None
@@ -156,7 +202,7 @@ def _listed(manifest: Path) -> frozenset[str] | None:
     files = fields.get("files")
     if fields.get("format") != MANIFEST_FORMAT or not isinstance(files, dict):
         return None
-    return frozenset(cast("dict[str, object]", files)) | {MANIFEST}
+    return cast("dict[str, object]", files)
 
 
 def _same(a: Path, b: Path) -> bool:
@@ -238,22 +284,48 @@ def _reap(out: Path) -> None:
         os.close(lock)
 
 
-def _commit(temporary: Path, out: Path) -> None:
-    sync(temporary)
-    if not os.path.lexists(out) or not any(out.iterdir()):
-        temporary.rename(out)
-    else:
-        old = _free(out, "old")
-        out.rename(old)
+@contextlib.contextmanager
+def _committed(temporary: Path, out: Path, parent: Path) -> Generator[None]:
+    """Put a staged folder in its place; on an exception in the body, everything goes back."""
+    with contextlib.ExitStack() as aside:
+        with reported(out), _alone(out.parent):
+            check(out, parent)
+            sync(temporary)
+            old = _moved_aside(out, aside)
+            try:
+                temporary.rename(out)
+            except BaseException:
+                _put_back(old, out)
+                raise
         try:
-            temporary.rename(out)
-        except OSError:
-            old.rename(out)
+            yield
+        except BaseException:
+            with _alone(out.parent):
+                out.rename(temporary)
+                _put_back(old, out)
             raise
-        shutil.rmtree(old, ignore_errors=True)
+        if old is not None:
+            shutil.rmtree(old, ignore_errors=True)
     # Everything is in place. Should this fail, a power cut could still undo the renaming.
     with contextlib.suppress(OSError):
         sync(out.parent)
+
+
+def _moved_aside(out: Path, until: contextlib.ExitStack) -> Path | None:
+    """Rename the folder `out`, if there is one; locked until then, so that nobody reaps it."""
+    if not os.path.lexists(out):
+        return None
+    old = _free(out, "old")
+    # Who holds its lock has just put it there and is about to leave.
+    with contextlib.suppress(BlockingIOError):
+        until.callback(os.close, _locked(out))
+    out.rename(old)
+    return old
+
+
+def _put_back(old: Path | None, out: Path) -> None:
+    if old is not None:
+        old.rename(out)
 
 
 # ---- findings --------------------------------------------------------------------------------
@@ -264,7 +336,7 @@ def _refused(code: Code, message: str, out: Path, help: str) -> Stop:
 
 
 @contextlib.contextmanager
-def _reported(out: Path) -> Generator[None]:
+def reported(out: Path) -> Generator[None]:
     """Turn an `OSError` into the finding it is."""
     try:
         yield

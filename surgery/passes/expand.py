@@ -238,9 +238,20 @@ def _candidate(index: int, site: Site, verdict: _Verdicts, parent: _Parent) -> C
 def _keep(
     index: int, site: Site, parent: _Parent, alternative: Alternative | None = None
 ) -> Candidate:
-    block = parent.model.layers[index].block(site)
+    return unchanged(parent.model, index, site, parent.tensors[index, site], alternative)
+
+
+def unchanged(
+    model: Model,
+    index: int,
+    site: Site,
+    tensors: tuple[TensorSpec, ...],
+    alternative: Alternative | None = None,
+) -> Candidate:
+    """The parent's own block, stored as `tensors`, as a candidate."""
+    block = model.layers[index].block(site)
     text = edits.keep_text(site, block)
-    price = cost.block_cost(block, parent.tensors[index, site])
+    price = cost.block_cost(block, tensors)
     return Candidate(_address(index, site, text), index, site, text, block, price, alternative)
 
 

@@ -18,7 +18,7 @@ from math import ceil, floor, log10
 
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Label
-from surgery.passes.constrain import Problem
+from surgery.passes.constrain import Problem, label, one_line
 from surgery.solving.linear import Clause, Extreme, Linear, Ratio, constant
 from surgery.solving.outcome import Minimise
 from surgery.units import BYTES, NUMBER, PARAMS, UNITS
@@ -199,6 +199,14 @@ def _text(best: Best | None) -> str:
     return f"best possible with the others: {best.text}" if best else "cannot hold with the others"
 
 
+def _name(problem: Problem, index: int) -> str:
+    """A requirement as the user knows it: its label, or else its line and text."""
+    requirement = problem.spec.requirements[index]
+    if requirement.label is not None:
+        return label(problem.spec, requirement)
+    return f"line {requirement.span.first.line}, `{one_line(requirement.expr)}`,"
+
+
 def _notes(problem: Problem, found: Conflict) -> tuple[str, ...]:
     count, total = len(found.requirements), len(problem.spec.requirements)
     if count == 1:
@@ -209,8 +217,10 @@ def _notes(problem: Problem, found: Conflict) -> tuple[str, ...]:
             f"these {count} of {total} requirements conflict; {fewer} of them can be satisfied"
         ]
     ways = [
-        f"{best.clause.label} to {best.text}"
-        for best, complete in zip(found.best, found.complete, strict=True)
+        f"{_name(problem, index)} to {best.text}"
+        for index, best, complete in zip(
+            found.requirements, found.best, found.complete, strict=True
+        )
         if best is not None and complete and best.clause.unit != "exceptions"
     ]
     if ways:

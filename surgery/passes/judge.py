@@ -2,23 +2,24 @@
 
 In: a planned child, all in memory, before anything is written. Out: `Judgement`: the measured KL
 on the text of each score (the plan states the additive prediction), and on the `judge` dataset of
-`emit checkpoint` (text that neither scores nor rankings saw) KL and perplexities, also of a
-uniform child of the same size. Nothing is judged twice: the library keeps results. Not here:
-tasks and benchmarks.
+`emit checkpoint` KL and perplexities, also of a uniform child of the same size. Warns (W0718) when
+that text is not held out. Nothing is judged twice: the library keeps results. Not here: tasks and
+benchmarks.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from surgery import sizes
-from surgery.diagnostics import Sink
-from surgery.ir import Candidate, Space, Spec
+from surgery import catalog, sizes
+from surgery.diagnostics import Diagnostic, Label, Sink
+from surgery.ir import Candidate, Dataset, Emit, Space, Spec
 from surgery.library import Library
 from surgery.passes import baseline, cost
-from surgery.passes.baseline import Progress
+from surgery.progress import Progress
 from surgery.scoring.assembled import Assembled, assembled
 from surgery.scoring.blind import scores_used
+from surgery.scoring.data import read_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +68,29 @@ def run(
         )
         for score in scores_used(spec)
     )
-    name = next((emit.judge for emit in spec.emits if emit.judge), None)
-    if name is None:
+    emit = next((emit for emit in spec.emits if emit.judge), None)
+    if emit is None:
         return Judgement(checked, None, None, None)
-    heldout = assembled(spec, space, chosen, datasets[name], library, progress)
+    judge = datasets[str(emit.judge)]
+    _warn_seen(spec, emit, judge, sink)
+    heldout = assembled(spec, space, chosen, judge, library, progress)
     rival = baseline.run(spec, space, chosen, library, sink, progress)
     if rival is None:
-        return Judgement(checked, name, heldout, None)
-    result = assembled(spec, space, rival, datasets[name], library, progress)
+        return Judgement(checked, judge.name, heldout, None)
+    result = assembled(spec, space, rival, judge, library, progress)
     text = ", ".join(sorted({f"{c.site.value} {c.text}" for c in rival if c.changed}))
     size = sizes.params(cost.chosen_costs(space, rival))
-    return Judgement(checked, name, heldout, Uniform(text, size, result))
+    return Judgement(checked, judge.name, heldout, Uniform(text, size, result))
+
+
+def _warn_seen(spec: Spec, emit: Emit, judge: Dataset, sink: Sink) -> None:
+    """Say so when the text of `judge` is not held out (W0718)."""
+    used = {score.dataset for score in scores_used(spec)}
+    used |= {a.by.dataset for c in spec.choices for a in c.alternatives if a.by and a.by.dataset}
+    texts = {d.name: set(read_text(d, spec.folder).documents) for d in spec.datasets}
+    for name in sorted(used):
+        shared = len(texts[judge.name] & texts[name])
+        if shared:
+            message = f"`{judge.name}` judges the child on text that `{name}` measured with"
+            label = Label(emit.span, f"{shared} documents are in both", primary=True)
+            sink.report(Diagnostic(catalog.W0718, message, labels=(label,)))

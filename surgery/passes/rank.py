@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -22,6 +22,7 @@ from surgery import catalog, edits
 from surgery.diagnostics import Diagnostic, Help, Label, Sink
 from surgery.ir import Candidate, Dataset, Experts, Ffn, Model, Ranking, Site, Space, Spec
 from surgery.library import Json, Library
+from surgery.progress import Progress
 from surgery.scoring import data, identity
 
 CRITERIA: Mapping[str, frozenset[Site]] = {
@@ -33,8 +34,6 @@ CRITERIA: Mapping[str, frozenset[Site]] = {
 }
 """Every criterion, and the sites that it can rank. `scoring/activations.py` defines those that
 measure; `random` is a control, the same for every run with one seed, and needs no text."""
-
-Progress = Callable[[str, int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ def _job(candidate: Candidate) -> Job:
 def _by(candidate: Candidate) -> Ranking:
     alternative = candidate.alternative
     if alternative is None or alternative.by is None:
-        raise ValueError(f"{candidate.address} has no ranking")  # E0207 in `expand`
+        raise ValueError(f"{candidate.address} has no ranking")  # E0303 in `checking/edits.py`
     return alternative.by
 
 

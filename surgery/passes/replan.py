@@ -1,22 +1,27 @@
 """A plan from a file -> the chosen candidates, if the plan still fits.
 
 In: a plan that was read, the spec and the space as they are now. Out: one candidate per site with
-the kept lists of the plan: neither library nor solver is asked. Refuses a plan whose spec or
-parent has changed since, or whose decisions were edited by hand (E0801, saying what moved), as
-`terraform apply` refuses a stale plan.
+the kept lists of the plan: neither library nor solver is asked. Refuses, as `terraform apply`
+refuses a stale plan (E0801, saying what moved): a plan whose spec or parent has changed since,
+whose decisions or kept lists were edited by hand, or whose child breaks a requirement that can
+be recomputed without measurements.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from surgery import catalog, edits
+from surgery import affine, catalog, edits, evaluate
 from surgery import plan as plans
-from surgery.diagnostics import Diagnostic, Help, Sink, Stop
-from surgery.ir import Candidate, Plan, Space, Spec
+from surgery.diagnostics import Diagnostic, Help, Label, Sink, Stop
+from surgery.expr import ScoreTotal
+from surgery.ir import Candidate, Plan, Requirement, Space, Spec
+from surgery.passes import cost
 
 
-def run(plan: Plan, spec: Spec, space: Space, name: str, sink: Sink) -> tuple[Candidate, ...]:
+def run(
+    plan: Plan, spec: Spec, space: Space, name: str, sink: Sink
+) -> tuple[Candidate, ...] | None:
     """The candidates that the plan in the file `name` decides on. Raises `Stop` (E0801)."""
     for what, then, now in (
         ("the spec", plan.spec[1], spec.digest),
@@ -26,17 +31,57 @@ def run(plan: Plan, spec: Spec, space: Space, name: str, sink: Sink) -> tuple[Ca
             sink.report(_stale(name, f"{what} has changed since this plan was made"))
     if plan.stated is not None:
         sink.report(_stale(name, "its decisions are not those that its hash was taken of"))
+    if sink.failed:
+        return None
     chosen = tuple(_verified(c, space, name) for c in plans.chosen(plan, space))
-    return chosen
+    stated = dict(plan.metrics)
+    for metric, value in plans.sizes(cost.chosen_costs(space, chosen), space.model.context):
+        if stated.get(metric) != value:
+            said = stated.get(metric, "nothing")
+            sink.report(_stale(name, f"it says {said} for `{metric}`, and its child has {value}"))
+    _verify_requirements(spec, space, chosen, name, sink)
+    return None if sink.failed else chosen
 
 
 def _verified(candidate: Candidate, space: Space, name: str) -> Candidate:
     """The candidate with its full artefact hash, which must be the one that the plan states."""
-    found = edits.artefact(space.model, candidate) if candidate.changed else ""
-    if not found.startswith(candidate.artefact):
-        where = f"layer.{candidate.layer:02}.{candidate.site}"
+    if not candidate.changed:
+        return candidate
+    where = f"layer.{candidate.layer:02}.{candidate.site}"
+    if edits.selects(candidate.edit) and not candidate.kept:
+        raise Stop(_stale(name, f"it does not list what `{where}` keeps"))
+    try:
+        found = edits.artefact(space.model, candidate)
+    except ValueError as error:
+        raise Stop(_stale(name, f"what it keeps in `{where}` does not fit: {error}")) from error
+    if not candidate.artefact or not found.startswith(candidate.artefact):
         raise Stop(_stale(name, f"what it keeps in `{where}` is not what its hash was taken of"))
     return replace(candidate, artefact=found)
+
+
+def _verify_requirements(
+    spec: Spec, space: Space, chosen: tuple[Candidate, ...], name: str, sink: Sink
+) -> None:
+    """Sizes, KV bytes and counts need no library, so they are not taken from the file."""
+    context = replace(
+        evaluate.parent_context(spec, space.model, sink),
+        layers=edits.child_layers(space.model, chosen),
+        result=cost.chosen_costs(space, chosen),
+    )
+    for requirement in spec.requirements:
+        if any(isinstance(part, ScoreTotal) for part in affine.walk(requirement.expr)):
+            continue
+        if not evaluate.holds(requirement.expr, context):
+            sink.report(_broken(requirement, name))
+
+
+def _broken(requirement: Requirement, name: str) -> Diagnostic:
+    return Diagnostic(
+        catalog.E0801,
+        f"the plan `{name}` does not meet this requirement",
+        labels=(Label(requirement.span, "not met", primary=True),),
+        helps=(Help("make a new plan with `surgery plan`"),),
+    )
 
 
 def _stale(name: str, message: str) -> Diagnostic:
@@ -44,5 +89,5 @@ def _stale(name: str, message: str) -> Diagnostic:
         catalog.E0801,
         message,
         subject=name,
-        helps=(Help("make a new one with `surgery plan`"),),
+        helps=(Help("make a new plan with `surgery plan`"),),
     )

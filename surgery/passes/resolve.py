@@ -1,10 +1,13 @@
-"""Spec -> Model: fetch the parent, read its config and its safetensors headers. No weights.
+"""Spec -> Model: fetch the parent, read its config and its safetensors headers.
 
 In: a `Spec`, a cache directory. Out: `Model`, whose `files` are empty when the directory holds
 only a `config.json`. Refuses what cannot be fetched (E0001, E0005), malformed files (E0004),
 unknown families (E0401), configs and checkpoints that contradict themselves or each other
 (E0411), and content other than what the spec pins (E0412). Not here: how a source is fetched
 (`sources/`), what a family has (`arch/`).
+
+Weights are hashed and otherwise left alone: the first run on a model reads all of their bytes,
+later ones take the hashes from the cache (`tensors/digest.py`).
 """
 
 from __future__ import annotations

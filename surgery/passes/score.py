@@ -11,7 +11,7 @@ finite (E0702, all of them listed), and a measurement that finds damage where no
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from surgery import catalog, edits
 from surgery.diagnostics import Diagnostic, Label, Sink
 from surgery.ir import Candidate, Dataset, Measured, Model, Score, Space, Spec
 from surgery.library import Json, Library, digest
+from surgery.progress import Progress
 from surgery.scoring import data, identity
 from surgery.scoring.blind import report_blind, scores_used, sees
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from surgery.scoring.model import Parent
-
-Progress = Callable[[str, int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True)

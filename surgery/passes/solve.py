@@ -3,7 +3,7 @@
 In: `Problem`. Out: `Solution` (chosen candidates, exact objective, the solver's bound), and what
 a plan states about it. Reports E0601 with a minimal conflict (`explain.py`) when no architecture
 satisfies the requirements, E0603 when time ran out before the proof, E0604 when the recomputed
-costs disagree. Not here: rows (`constrain.py`) and arrays (`standard.py`).
+costs disagree. Not here: rows (`constrain.py`) and arrays (`solving/standard.py`).
 
 HiGHS works in floating point with absolute tolerances, so its answers are candidates for truth:
 

@@ -1,8 +1,9 @@
 """Measuring on real weights: what one swapped block does to a model's predictions.
 
 In: a space, text, and the parent's weights. Out: damages (KL), rankings, and the judgement of an
-assembled child. Inside `surgery`, torch is imported here and nowhere else, and only where it is
-used: a run that finds everything in the library loads none of it.
+assembled child. Inside `surgery`, torch runs here, in the measuring halves of `passes/rank.py` and
+`passes/score.py`, and in the import of GGUF files, and is imported only when one of these does: a
+run that finds everything in the library loads none of it.
 """
 
 import os

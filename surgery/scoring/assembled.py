@@ -8,12 +8,15 @@ measurement to put beside it. Runs from the exact bits that will be emitted. Not
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
+from surgery import catalog
+from surgery.diagnostics import Diagnostic, Stop
 from surgery.ir import Candidate, Dataset, Model, Space, Spec
 from surgery.library import Library
+from surgery.progress import Progress, silent
 from surgery.scoring import data, identity
 from surgery.scoring.data import Samples
 
@@ -41,15 +44,15 @@ def assembled(
     chosen: tuple[Candidate, ...],
     dataset: Dataset,
     library: Library | None = None,
-    progress: Callable[[str, int, int, str], None] | None = None,
+    progress: Progress = silent,
     tail: int | None = None,
 ) -> Assembled:
     """Measure the child made of `chosen` (one candidate per site, ranked) against the parent.
 
     `tail` counts only the last so many tokens of each sample in the KL, as a score with a tail
     does; perplexities are about all tokens. With a library, a child that was judged before on the
-    same text is not measured again. Raises `Stop` for unreadable text (E0001, E0706) or missing
-    weights (E0701).
+    same text is not measured again. Raises `Stop` for unreadable text (E0001, E0706), missing
+    weights (E0701) or a result that is not finite (E0702), which no library keeps.
     """
     model = space.model
     text = data.read_text(dataset, spec.folder)
@@ -86,7 +89,7 @@ def _measure(
     samples: Samples,
     chosen: tuple[Candidate, ...],
     tail: int,
-    progress: Callable[[str, int, int, str], None] | None,
+    progress: Progress,
 ) -> Assembled:
     import torch
 
@@ -100,24 +103,49 @@ def _measure(
     judged: list[swap.Judged] = []
     with torch.inference_mode():
         for done, start in enumerate(starts):
-            if progress is not None:
-                progress("judge", done, len(starts), "the assembled child")
+            progress("judge", done, len(starts), "the assembled child")
             rows = samples.tokens[start : start + swap.batch_size(samples.length)]
             judged.append(swap.judge(parent, from_numpy(rows), layers, tail))
-    if progress is not None:
-        progress("judge", len(starts), len(starts), "the assembled child")
+    progress("judge", len(starts), len(starts), "the assembled child")
     kl = torch.cat([part.kl for part in judged])
-    nll = [torch.cat([getattr(part, name) for part in judged]) for name in ("parent", "child")]
+    losses = [torch.cat([getattr(part, name) for part in judged]) for name in ("parent", "child")]
     count = len(kl)
     error = float(kl.std()) / math.sqrt(count) if count > 1 else 0.0
+    parent_loss, child_loss = (float(loss.mean()) for loss in losses)
+    return _summary(model, (float(kl.mean()), error, parent_loss, child_loss), samples)
+
+
+def _summary(model: Model, means: tuple[float, float, float, float], samples: Samples) -> Assembled:
+    """`means` are the KL, its standard error, and the parent's and the child's loss, in nats.
+
+    Raises `Stop` (E0702) unless all of them, and both perplexities, are finite.
+    """
+    kl, error, parent, child = means
+    if not math.isfinite(_perplexity(parent)):
+        raise _not_finite(f"`{model.name}` itself", model)
+    if not all(map(math.isfinite, (kl, error, _perplexity(child)))):
+        raise _not_finite("the assembled child", model)
     return Assembled(
-        identity.rounded(max(0.0, float(kl.mean()))),
+        # KL is never negative; what rounding leaves below 0 is 0.
+        identity.rounded(max(0.0, kl)),
         identity.rounded(error),
-        identity.rounded(math.exp(float(nll[0].mean()))),
-        identity.rounded(math.exp(float(nll[1].mean()))),
-        count,
-        samples.length,
+        identity.rounded(_perplexity(parent)),
+        identity.rounded(_perplexity(child)),
+        *samples.tokens.shape,
     )
+
+
+def _perplexity(loss: float) -> float:
+    """exp(loss in nats); infinite where that is more than a float can say (above 709)."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf
+
+
+def _not_finite(who: str, model: Model) -> Stop:
+    message = f"{who} predicts values that are not finite"
+    return Stop(Diagnostic(catalog.E0702, message, subject=str(model.directory)))
 
 
 def _by_layer(chosen: tuple[Candidate, ...]) -> Iterator[tuple[Candidate, ...]]:

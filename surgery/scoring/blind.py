@@ -10,54 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import assert_never
 
 from surgery import catalog
+from surgery.affine import walk
 from surgery.diagnostics import Diagnostic, Help, Label, Sink
-from surgery.expr import (
-    Arith,
-    Compare,
-    Expr,
-    Fact,
-    Fold,
-    If,
-    Is,
-    LayerFact,
-    Logic,
-    MachineFact,
-    Metric,
-    Number,
-    ScoreTotal,
-)
+from surgery.expr import Expr, ScoreTotal
 from surgery.ir import Alternative, Attention, Candidate, Dataset, Score, Space, Spec
 from surgery.units import format_tokens
 
 
 def scores_in(expr: Expr) -> frozenset[str]:
     """The names of the scores that an expression adds up."""
-    if isinstance(expr, ScoreTotal):
-        return frozenset({expr.score})
-    return frozenset[str]().union(*map(scores_in, _parts(expr)))
-
-
-def _parts(expr: Expr) -> tuple[Expr, ...]:
-    parts: tuple[Expr, ...] = ()
-    match expr:
-        case Number() | Fact() | MachineFact() | Metric() | LayerFact() | Is() | ScoreTotal():
-            pass
-        case Arith(left=left, right=right):
-            parts = (left, right)
-        case Compare(first=first, rest=rest):
-            parts = (first, *(link[1] for link in rest))
-        case Logic(operands=operands):
-            parts = operands
-        case If(test=test, yes=yes, no=no):
-            parts = (test, yes, no)
-        case Fold(body=body):
-            parts = () if body is None else (body,)
-        case _:
-            assert_never(expr)
-    return parts
+    return frozenset(part.score for part in walk(expr) if isinstance(part, ScoreTotal))
 
 
 def scores_used(spec: Spec) -> tuple[Score, ...]:

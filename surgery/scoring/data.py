@@ -5,7 +5,7 @@ array [take, length], and `Text`, the identity of what was read. Refuses a missi
 file, a file that is neither `.jsonl` nor `.txt`, and text too short for the samples asked for,
 each located at the dataset. Needs numpy and `tokenizers`, not torch. Not here: what is measured.
 
-How samples are drawn (version 1, part of every key). Documents come in an order decided by the
+How samples are drawn (version 2, part of every key). Documents come in an order decided by the
 seed. One that is longer than `length` gives one window at a place decided by the seed; shorter
 ones are packed, each followed by the end-of-text token. Only when every document has been seen do
 long ones give further windows that do not overlap the first, so that a single long `.txt` file
@@ -30,8 +30,10 @@ from surgery.diagnostics import Code, Diagnostic, Help, Label, Stop
 from surgery.ir import Dataset, Model
 from surgery.units import format_tokens
 
-SAMPLING = 1
-"""Version of the way samples are drawn: it changes the samples, so it is part of every key."""
+SAMPLING = 2
+"""Version of the way samples are drawn: it changes the samples, so it is part of every key.
+
+2: a truncation or padding stored in `tokenizer.json` is ignored."""
 
 Encode = Callable[[str], list[int]]
 """Text to token ids, without special tokens."""
@@ -122,6 +124,8 @@ class _Encoding(Protocol):
 
 class _Tokenizer(Protocol):
     def encode(self, sequence: str, *, add_special_tokens: bool) -> _Encoding: ...
+    def no_truncation(self) -> None: ...
+    def no_padding(self) -> None: ...
 
 
 def tokenizer_digest(model: Model) -> str:
@@ -153,6 +157,9 @@ def load_tokenizer(model: Model) -> Encode:
         raise Stop(
             Diagnostic(catalog.E0004, f"not a tokenizer: {error}", subject=str(path))
         ) from error
+    # The file may hold the settings of somebody's last batch, and documents are to come whole.
+    loaded.no_truncation()
+    loaded.no_padding()
     return lambda text: loaded.encode(text, add_special_tokens=False).ids
 
 
@@ -237,12 +244,14 @@ def _too_short(dataset: Dataset, text: Text, found: int) -> Stop:
         f"the dataset `{dataset.name}` has text for {found} of {dataset.take} samples "
         f"of {length} tok"
     )
+    fewer = f"take {found} samples, shorten them, or add text"
+    way_out = fewer if found else "shorten `length`, or add text"
     return Stop(
         Diagnostic(
             catalog.E0706,
             message,
             labels=(Label(dataset.span, "asks for more than there is", primary=True),),
             notes=(f"`{dataset.location}` holds {documents} documents",),
-            helps=(Help(f"take {found} samples, shorten them, or add text"),),
+            helps=(Help(way_out),),
         )
     )

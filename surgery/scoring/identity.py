@@ -1,9 +1,10 @@
 """What exactly was measured: the keys of the library.
 
-In: a model, a dataset, a candidate, how it is measured. Out: JSON keys in which everything that
-could change the number appears, and nothing else: names of scores, datasets and files do not, so
-renaming them invalidates nothing. The parent is its digest, which covers every byte of its
-weights. Needs no torch. Not here: storing (`library.py`).
+In: a model, a dataset, a candidate, how it is measured. Out: JSON keys of everything that decides
+what the number is. Names of scores, datasets and files are left out, so renaming them invalidates
+nothing; so are machines, thread counts and versions of libraries, which may change its last
+digits. The parent is its digest, which covers every byte of its weights. Needs no torch. Not here:
+storing (`library.py`).
 """
 
 from __future__ import annotations
@@ -21,20 +22,26 @@ MEASURING = 1
 
 
 def rounded(value: float) -> float:
-    """Nine significant digits: what float32 arithmetic can mean, so that stored numbers print
-    alike everywhere."""
+    """Nine significant digits: they tell any two float32 apart and keep files short.
+
+    The last ones may differ between machines or numbers of threads, which sum in another order.
+    """
     return float(f"{value:.9g}")
 
 
 def require_weights(model: Model, missing: int, what: str) -> None:
-    """Raise `Stop` (E0701) when there is something to measure and nothing to measure it with."""
+    """Raise `Stop` (E0701) when there is something to measure and nothing to measure it with.
+
+    A library filled elsewhere does not help: a config alone has another digest than the same
+    model with its weights, because nothing says which weights would belong to it.
+    """
     if missing and not model.files:
         raise Stop(
             Diagnostic(
                 catalog.E0701,
                 f"{missing} {what} are missing from the library, and there are no weights",
                 subject=str(model.directory),
-                helps=(Help("fetch the weights, or use a library that holds the measurements"),),
+                helps=(Help("fetch the checkpoint's safetensors files as well"),),
             )
         )
 

@@ -67,8 +67,13 @@ def sample_bytes(model: Model, length: int, tail: int, layers: int) -> int:
 def groups(
     model: Model, count: int, length: int, tail: int, layers: int, *, memory: int = MEMORY
 ) -> list[slice]:
-    """`count` samples in runs whose caches fit `memory` bytes; at least one sample each."""
-    fit = max(1, memory // sample_bytes(model, length, tail, layers))
+    """`count` samples in runs whose caches fit `memory` bytes; at least one batch each.
+
+    A run is whole batches. Otherwise the shape of a batch, and with it the last bits of a
+    measurement, would depend on how many layers have candidates that are still missing.
+    """
+    step = batch_size(length)
+    fit = max(step, memory // sample_bytes(model, length, tail, layers) // step * step)
     return [slice(start, min(start + fit, count)) for start in range(0, count, fit)]
 
 

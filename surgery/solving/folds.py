@@ -12,12 +12,13 @@ from dataclasses import replace
 from fractions import Fraction
 
 from surgery import evaluate
+from surgery.affine import walk
 from surgery.expr import Fold, Metric, ScoreTotal, Selector
 from surgery.facts import Context
 from surgery.ir import Layer
 from surgery.solving.columns import Columns
 from surgery.solving.linear import ZERO, Extreme, Linear, constant
-from surgery.solving.refusals import inside, not_linear, walk
+from surgery.solving.refusals import not_linear
 
 
 def total(
@@ -73,8 +74,7 @@ def _membership(
 
 
 def _check(fold: Fold) -> None:
-    for part in inside(fold):
-        for node in walk(part):
-            own = isinstance(node, Metric) and not node.parent
-            if own or isinstance(node, ScoreTotal | Fold):
-                raise not_linear(node.span, "this is about the whole result, not about one layer")
+    for node in walk((fold.selector, fold.body)):
+        own = isinstance(node, Metric) and not node.parent
+        if own or isinstance(node, ScoreTotal | Fold):
+            raise not_linear(node.span, "this is about the whole result, not about one layer")

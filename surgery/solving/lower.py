@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from surgery import catalog, evaluate, facts
+from surgery.affine import walk
 from surgery.expr import (
     Arith,
     Compare,
@@ -45,7 +46,7 @@ from surgery.solving.linear import (
     constant,
     granularity,
 )
-from surgery.solving.refusals import constant_false, disjunction, not_linear, product, walk
+from surgery.solving.refusals import constant_false, disjunction, not_linear, product
 from surgery.source import Span
 from surgery.units import NUMBER, Dimension
 
@@ -261,7 +262,7 @@ class Lowering:
                 message = "a strict comparison means nothing between measured values"
                 raise stop(catalog.E0505, span, message, f"write `{op}=`")
             sides = (self.number(left), self.number(right))
-            if _fixed(sides[0]) is not None:
+            if _fixed(sides[0]) is not None and _fixed(sides[1]) is None:
                 op, sides = _FLIPPED[op], (sides[1], sides[0])
             yield self._clause(span, sides, op, (left.dimension, _unit(left, right)))
             left = right

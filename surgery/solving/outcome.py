@@ -1,6 +1,6 @@
-"""What asking for a least value comes to, and how `explain.py` asks without a solver.
+"""What asking for a least value comes to, and how `passes/explain.py` asks without a solver.
 
-In: nothing. Out: `Outcome` and the `Minimise` protocol that `solve.Solver` implements.
+In: nothing. Out: `Outcome` and the `Minimise` protocol that `passes.solve.Solver` implements.
 """
 
 from __future__ import annotations

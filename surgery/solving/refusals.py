@@ -1,46 +1,14 @@
 """What `lower.py` says when a formula cannot become rows.
 
-In: the offending part. Out: `Stop` with E0502 or E0503, and walking formulas to find such parts.
+In: the offending part. Out: `Stop` with E0502 or E0503.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Help, Label, Stop
-from surgery.expr import Arith, Compare, Expr, Fold, If, Logic
+from surgery.expr import Arith, Logic
 from surgery.source import Span
-
-
-def inside(fold: Fold) -> Iterator[Expr]:
-    """The parts of a fold that are about one layer: its predicates and its body."""
-    for layer_set in (fold.selector.include, *fold.selector.excludes):
-        if layer_set.where is not None:
-            yield layer_set.where
-    if fold.body is not None:
-        yield fold.body
-
-
-def walk(expr: Expr) -> Iterator[Expr]:
-    """The formula and its parts, outermost first."""
-    yield expr
-    match expr:
-        case Arith():
-            parts: tuple[Expr, ...] = (expr.left, expr.right)
-        case Compare():
-            parts = (expr.first, *(operand for _, operand in expr.rest))
-        case Logic():
-            parts = expr.operands
-        case If():
-            parts = (expr.test, expr.yes, expr.no)
-        case Fold():
-            parts = tuple(inside(expr))
-        case _:
-            parts = ()
-    for part in parts:
-        yield from walk(part)
-
 
 _NOTE = "the solver handles sums of choice-dependent values, each times a constant"
 

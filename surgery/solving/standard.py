@@ -1,7 +1,8 @@
 """The standard form: exact rows as the floating-point arrays that a solver takes.
 
 In: columns, exact rows `body <= 0`, an exact objective to minimise. Out: `Standard`, a sparse
-matrix by rows. Not here: what the rows mean (`constrain.py`) or solving them (`solve.py`).
+matrix by rows. Not here: what the rows mean (`passes/constrain.py`) or solving them
+(`passes/solve.py`).
 
 A solver's tolerance is absolute, so everything is brought to O(1) first, and exactly: the least
 coefficient of every group goes to the right-hand side (one column of a group is active), which is

@@ -41,11 +41,15 @@ def unfetchable(message: str, *notes: str, help: str) -> Stop:
     return Stop(Diagnostic(catalog.E0005, message, notes=notes, helps=(Help(help),)))
 
 
-def relative_name(location: str) -> str:
-    """How artefacts name a path: as written when it is relative, else its last part."""
-    path = Path(location)
-    if path.is_absolute() or ".." in path.parts or location.startswith("~"):
-        return path.resolve().name
+def relative_name(folder: Path, location: str) -> str:
+    """How artefacts name a path: as written when it stays below `folder`, else its last part.
+
+    `folder` is the spec's, which relative locations start at.
+    """
+    path = Path(os.path.expanduser(location))
+    if path.is_absolute() or ".." in path.parts:
+        # `folder` may be relative itself; where surgery runs must not show.
+        return os.path.basename(os.path.abspath(folder / path))
     return path.as_posix()
 
 

@@ -30,7 +30,8 @@ def fetch(decl: ModelDecl, folder: Path, cache: Path) -> Fetched:
         raise unfetchable(f"there is no file `{shown(decl.location)}` here", help=help)
     digest = file_sha256(path)
     check_pin(decl, digest)
-    return Fetched(imported(path, digest, cache), f"gguf:{relative_name(decl.location)}")
+    name = relative_name(folder, decl.location)
+    return Fetched(imported(path, digest, cache), f"gguf:{name}")
 
 
 def file_sha256(path: Path) -> str:

@@ -1,7 +1,7 @@
 """`local("dir")`: a checkpoint directory on this machine.
 
 In: a declaration, the folder of its spec. Out: the directory as it is; nothing is copied.
-Refuses what is not a directory (E0005).
+Refuses what is not a directory (E0005), or has no `config.json` (E0001).
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from surgery.ir import ModelDecl
 from surgery.sources.fetched import Fetched, relative_name
 from surgery.untrusted import shown
 
+CONFIG = "config.json"
+
 
 def fetch(decl: ModelDecl, folder: Path) -> Fetched:
     """The directory `decl.location`, which may be relative to `folder`."""
@@ -22,7 +24,22 @@ def fetch(decl: ModelDecl, folder: Path) -> Fetched:
     directory = folder / os.path.expanduser(decl.location)
     if not os.path.isdir(directory):
         raise Stop(_missing(decl.location, directory))
-    return Fetched(directory, f"local:{relative_name(decl.location)}")
+    if _lacks_config(directory):
+        message = f"there is no `{CONFIG}` in `{shown(decl.location)}`"
+        help = Help(f"name the directory of a model: `{CONFIG}` says what its layers are")
+        raise Stop(Diagnostic(catalog.E0001, message, helps=(help,)))
+    return Fetched(directory, f"local:{relative_name(folder, decl.location)}")
+
+
+def _lacks_config(directory: Path) -> bool:
+    """Whether there certainly is none; what only cannot be read is told by who reads it."""
+    try:
+        os.lstat(directory / CONFIG)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _missing(location: str, path: Path) -> Diagnostic:

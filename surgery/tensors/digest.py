@@ -14,11 +14,11 @@ import hashlib
 import json
 import mmap
 import os
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from surgery import atomic
 from surgery.tensors.headers import Checkpoint, Stored, open_shard, shard_path
 from surgery.untrusted import as_object, malformed, shown, unreadable
 
@@ -105,7 +105,4 @@ def _remember(entry: Path, key: str, digests: dict[str, str]) -> None:
     text = json.dumps({"file": key, "sha256": digests}, sort_keys=True)
     with contextlib.suppress(OSError):
         entry.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=entry.parent)
-        with open(descriptor, "w") as file:
-            file.write(text)
-        os.replace(temporary, entry)
+        atomic.write(entry, text.encode("ascii"))

@@ -5,8 +5,8 @@ byte range. Headers are the truth and the index is advisory: a disagreement is a
 names are data: they never become a path, and messages escape them. Refuses, as `Stop` E0004,
 whatever could be read in two ways, and more than the safetensors library does: duplicate keys,
 unknown fields, padding in front, holes, overlaps, trailing bytes, absurd sizes (the caps are
-below), shards outside the directory, pickles. Not here: bytes, which `tensors/ops.py` reads and
-`write.py` writes.
+below), shards outside the directory, pickles. Not here: bytes, which `ops.py` reads and `write.py`
+writes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tensors in memory: reading them, and the operations of `ops.py` on them.
+"""Tensors in memory: reading them, and the operations of `surgery.ops` on them.
 
 In: a `Model` (or a place in a shard) and a `TensorOp`. Out: numpy arrays as stored: BF16 is
 `uint16`, 8-bit floats are `uint8`. The results are bit for bit what `write.py` streams to

@@ -1,7 +1,7 @@
-"""The operations of `ops.py` as streams: from parent shards into a pipe, in constant memory.
+"""The operations of `surgery.ops` as streams: from parent shards into a pipe, in constant memory.
 
 In: an operation, where the parent's tensor is. Out: the child tensor's bytes, in order, in chunks
-of at most 1 MiB. Bit for bit what `tensor_ops.materialise` gives. Not here: files and hashes
+of at most 1 MiB. Bit for bit what `tensors.ops.materialise` gives. Not here: files and hashes
 (`write.py`).
 """
 

@@ -1,11 +1,12 @@
 """Writing a child checkpoint's weights: streamed, hashed in passing, in constant memory.
 
 In: a directory that belongs to the caller alone, the parent, the child's `Output`s. Out: shards
-(and an index when there are several), byte for byte as `tensors_layout.layout` says, and the
+(and an index when there are several), byte for byte as `tensors.layout.layout` says, and the
 SHA-256 of every tensor. Memory does not grow with the model: chunks of 1 MiB are read and written
 by one thread and hashed by another. Refuses, as `Stop`: too little space, before the first byte
 and during writing (E0803), and every other failure of the output (E0806); then no file of it is
-left. Not here: making the directory appear whole (`passes/emit.py` renames it), other files.
+left. Not here: making the directory appear whole (`passes/emit_place.py` renames it),
+other files.
 """
 
 from __future__ import annotations
