@@ -51,3 +51,8 @@ def test_no_paths_of_one_machine() -> None:
         if pattern.search(path.read_text(encoding="utf-8"))
     ]
     assert hits == []
+
+
+def test_documents_are_finished() -> None:
+    for name in ("README.md", "CHANGELOG.md", "specs/tinymoe/README.md"):
+        assert "@@" not in (ROOT / name).read_text(encoding="utf-8")
