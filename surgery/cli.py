@@ -12,22 +12,16 @@ import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TypeVar
 
-import typer
+import click
 
 from surgery import console
 from surgery.diagnostics import Sink, Stop
 from surgery.pipeline import Options
 from surgery.progress import silent
 
-app = typer.Typer(
-    name="surgery",
-    help="Compile a .surg spec: choose one block per layer, exactly, and cut the checkpoint.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+_T = TypeVar("_T")
 
 
 class Format(StrEnum):
@@ -39,38 +33,42 @@ class Format(StrEnum):
     GITHUB = "github"
 
 
-SpecFile = Annotated[str, typer.Argument(metavar="SPEC", help="A .surg file.")]
-PlanFile = Annotated[str, typer.Argument(metavar="PLAN", help="A .plan file.")]
-Inputs = Annotated[
-    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set a declared input.")
-]
-Findings = Annotated[Format, typer.Option("--format", help="How findings are written.")]
-LibraryDir = Annotated[
-    Path, typer.Option("--library", metavar="DIR", help="Where measurements are kept.")
-]
 DEFAULT_LIBRARY = Path(".surgery/library")
 
+_spec = click.argument("spec", metavar="SPEC")
+_inputs = click.option(
+    "--set", "inputs", multiple=True, metavar="NAME=VALUE", help="Set a declared input."
+)
+_library = click.option(
+    "--library",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_LIBRARY,
+    show_default=True,
+    metavar="DIR",
+    help="Where measurements are kept.",
+)
+_findings = click.option(
+    "--format",
+    "findings",
+    type=click.Choice(Format, case_sensitive=False),
+    default=Format.FULL,
+    show_default="full",
+    help="How findings are written.",
+)
+_json = click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
 
-        typer.echo(f"surgery {version('surgery')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _app(
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Print it and stop."),
-    ] = False,
-) -> None:
-    pass
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="surgery", message="surgery %(version)s")
+def app() -> None:
+    """Compile a .surg spec: choose one block per layer, exactly, and cut the checkpoint."""
 
 
 @app.command()
-def check(spec: SpecFile, inputs: Inputs = None, findings: Findings = Format.FULL) -> None:
+@_spec
+@_inputs
+@_findings
+def check(spec: str, inputs: tuple[str, ...], findings: Format) -> None:
     """Parse and check a spec: names, units, types. Reads no model and no weights."""
     from surgery import pipeline
 
@@ -79,18 +77,19 @@ def check(spec: SpecFile, inputs: Inputs = None, findings: Findings = Format.FUL
     checked = pipeline.check(spec, sink, options) if options else None
     _tell(sink, findings)
     if checked is None:
-        raise typer.Exit(console.exit_code(sink))
+        sys.exit(console.exit_code(sink))
     count, goal = len(checked.requirements), checked.objective.sense
-    typer.echo(f"{spec} is good: {console.plural(count, 'requirement')}, 1 objective ({goal})")
+    click.echo(f"{spec} is good: {console.plural(count, 'requirement')}, 1 objective ({goal})")
 
 
 @app.command()
+@_spec
+@click.option("-o", "out", type=click.Path(path_type=Path), metavar="PLAN", help="Write here.")
+@_inputs
+@_library
+@_findings
 def plan(
-    spec: SpecFile,
-    out: Annotated[Path | None, typer.Option("-o", metavar="PLAN", help="Write here.")] = None,
-    inputs: Inputs = None,
-    library: LibraryDir = DEFAULT_LIBRARY,
-    findings: Findings = Format.FULL,
+    spec: str, out: Path | None, inputs: tuple[str, ...], library: Path, findings: Format
 ) -> None:
     """Choose one alternative per layer and prove the choice; measure what is missing."""
     from surgery import pipeline
@@ -102,26 +101,34 @@ def plan(
     planned = pipeline.plan(spec, sink, options) if options else None
     _tell(sink, findings)
     if planned is None:
-        raise typer.Exit(console.exit_code(sink))
+        sys.exit(console.exit_code(sink))
     from surgery import report
 
     _stopping(lambda: console.write_plan(planned.plan, target), findings)
-    typer.echo(report.planned(planned))
+    click.echo(report.planned(planned))
     folder = [] if planned.spec.emits else ["-o", f"out/{Path(spec).stem}"]
     kept = [] if library == DEFAULT_LIBRARY else ["--library", str(library)]
-    settings = [part for text in inputs or () for part in ("--set", text)]
+    settings = [part for text in inputs for part in ("--set", text)]
     words = ["compile", spec, "--plan", str(target), *folder, *settings, *kept]
-    typer.echo(f"\nWritten to {target}. Next: {console.program()} {shlex.join(words)}")
+    click.echo(f"\nWritten to {target}. Next: {console.program()} {shlex.join(words)}")
 
 
 @app.command(name="compile")
+@_spec
+@click.option("-o", "out", type=click.Path(path_type=Path), metavar="OUT", help="Output folder.")
+@click.option(
+    "--plan", type=click.Path(path_type=Path), metavar="PLAN", help="Carry out this plan."
+)
+@_inputs
+@_library
+@_findings
 def compile_(
-    spec: SpecFile,
-    out: Annotated[Path | None, typer.Option("-o", metavar="OUT", help="Output folder.")] = None,
-    plan: Annotated[Path | None, typer.Option("--plan", help="Carry out this plan.")] = None,
-    inputs: Inputs = None,
-    library: LibraryDir = DEFAULT_LIBRARY,
-    findings: Findings = Format.FULL,
+    spec: str,
+    out: Path | None,
+    plan: Path | None,
+    inputs: tuple[str, ...],
+    library: Path,
+    findings: Format,
 ) -> None:
     """Plan, cut the checkpoint, and measure what the assembled child has lost."""
     from surgery import pipeline
@@ -131,43 +138,46 @@ def compile_(
     compiled = pipeline.compile(spec, sink, options, out, plan) if options else None
     _tell(sink, findings)
     if compiled is None:
-        raise typer.Exit(console.exit_code(sink))
+        sys.exit(console.exit_code(sink))
     from surgery import report
 
-    typer.echo(report.compiled(compiled, console.program(), console.python()))
+    click.echo(report.compiled(compiled, console.program(), console.python()))
 
 
 @app.command()
-def show(plan: PlanFile, json: Annotated[bool, typer.Option("--json")] = False) -> None:
+@click.argument("plan", type=click.Path(path_type=Path), metavar="PLAN")
+@_json
+def show(plan: Path, as_json: bool) -> None:
     """Print what a plan does, from the file alone."""
     from surgery import plan as plans
     from surgery import show as shows
 
-    found = _stopping(lambda: plans.read(Path(plan)))
-    typer.echo(plans.to_json(found) if json else shows.plan_text(found))
+    found = _stopping(lambda: plans.read(plan))
+    click.echo(plans.to_json(found) if as_json else shows.plan_text(found))
 
 
 @app.command()
-def diff(
-    old: PlanFile, new: PlanFile, json: Annotated[bool, typer.Option("--json")] = False
-) -> None:
+@click.argument("old", type=click.Path(path_type=Path), metavar="OLD")
+@click.argument("new", type=click.Path(path_type=Path), metavar="NEW")
+@_json
+def diff(old: Path, new: Path, as_json: bool) -> None:
     """Compare two plans. Exit code 0: same decisions, 1: different, 2: could not tell."""
     from surgery import diff as diffs
     from surgery import plan as plans
     from surgery import show as shows
 
-    a = _stopping(lambda: plans.read(Path(old)))
-    b = _stopping(lambda: plans.read(Path(new)))
+    a = _stopping(lambda: plans.read(old))
+    b = _stopping(lambda: plans.read(new))
     found = diffs.diff(a, b)
-    typer.echo(diffs.to_json(found) if json else shows.diff_text(found, old, new))
-    raise typer.Exit(0 if found.same_decisions else 1)
+    click.echo(diffs.to_json(found) if as_json else shows.diff_text(found, str(old), str(new)))
+    sys.exit(0 if found.same_decisions else 1)
 
 
 def _options(
-    sink: Sink, library: Path, inputs: list[str] | None, findings: Format
+    sink: Sink, library: Path, inputs: tuple[str, ...], findings: Format
 ) -> Options | None:
     settings: dict[str, str] = {}
-    for text in inputs or ():
+    for text in inputs:
         name, equals, value = text.partition("=")
         if not equals:
             sink.report(console.bad_setting(text))
@@ -185,10 +195,10 @@ def _options(
 def _tell(sink: Sink, findings: Format) -> None:
     text = console.findings(sink, findings.value)
     if text:
-        typer.echo(text, err=True)
+        click.echo(text, err=True)
 
 
-def _stopping(work: Callable[[], Any], findings: Format = Format.FULL) -> Any:
+def _stopping(work: Callable[[], _T], findings: Format = Format.FULL) -> _T:
     """Run `work`; a `Stop` becomes findings on stderr and an exit code."""
     sink = Sink()
     try:
@@ -196,7 +206,7 @@ def _stopping(work: Callable[[], Any], findings: Format = Format.FULL) -> Any:
     except Stop as stop:
         sink.report(stop.diagnostic)
     _tell(sink, findings)
-    raise typer.Exit(2)
+    sys.exit(2)
 
 
 def main(arguments: list[str] | None = None) -> int:
