@@ -11,10 +11,11 @@ one side of a comparison with a constant. Not here: messages (`checking/wishes.p
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from itertools import pairwise
 from typing import assert_never, cast
+
+from msgspec import Struct
 
 from surgery import expr as ir
 from surgery.expr import Expr
@@ -32,8 +33,7 @@ class Affinity(Enum):
     OTHER = "other"
 
 
-@dataclass(frozen=True, slots=True)
-class Offence:
+class Offence(Struct, frozen=True):
     """The smallest part of an expression that no linear row can express.
 
     `parts` are the operands that depend on the choices; `reason` completes "this ... is not
@@ -63,8 +63,8 @@ def children(node: object) -> Iterator[Expr]:
     """The expressions directly inside an expression, a selector or a tuple of these."""
     if isinstance(node, tuple):
         parts = cast("tuple[object, ...]", node)
-    elif is_dataclass(node) and type(node).__module__ == ir.__name__:
-        parts = tuple(cast("object", getattr(node, each.name)) for each in fields(node))
+    elif isinstance(node, Struct) and type(node).__module__ == ir.__name__:
+        parts = tuple(cast("object", getattr(node, name)) for name in node.__struct_fields__)
     else:
         return
     for part in parts:

@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from surgery.diagnostics import Code, Severity
+from surgery.diagnostics import Code, Safety, Severity
 
 _SEVERITY = {"E": Severity.ERROR, "W": Severity.WARNING, "N": Severity.NOTE}
 _codes: list[Code] = []
 
 
-def _code(id: str, name: str, summary: str) -> Code:
-    code = Code(id, name, _SEVERITY[id[0]], summary)
+def _code(id: str, name: str, summary: str, fix: Safety | None = None) -> Code:
+    code = Code(id, name, _SEVERITY[id[0]], summary, fix)
     _codes.append(code)
     return code
 

@@ -8,8 +8,9 @@ text output in `render.py`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+
+from msgspec import Struct, field
 
 from surgery.source import Span
 
@@ -38,18 +39,21 @@ class Safety(StrEnum):
     """One of several ways out: shown, never applied."""
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
-    """One entry of the catalogue."""
+class Code(Struct, frozen=True):
+    """One entry of the catalogue.
+
+    `fix` promises that every finding of this code carries a fix of (at least) this safety; `None`
+    promises nothing. `tests/book` holds every promise to account.
+    """
 
     id: str
     name: str
     severity: Severity
     summary: str
+    fix: Safety | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
+class Label(Struct, frozen=True):
     """A marked span. The primary one says what is wrong here, the others why."""
 
     span: Span
@@ -57,32 +61,28 @@ class Label:
     primary: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Edit:
+class Edit(Struct, frozen=True):
     """Replace the characters of `span` by `text`."""
 
     span: Span
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Fix:
+class Fix(Struct, frozen=True):
     """Edits that remove the finding: sorted, not overlapping."""
 
     edits: tuple[Edit, ...]
     safety: Safety
 
 
-@dataclass(frozen=True, slots=True)
-class Help:
+class Help(Struct, frozen=True):
     """Something the user can do, perhaps with a fix that does it."""
 
     text: str
     fix: Fix | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnostic:
+class Diagnostic(Struct, frozen=True):
     """One finding.
 
     `message` is lower case, has no full stop and stands alone in a one-line format. `labels` has
@@ -116,8 +116,7 @@ class Diagnostic:
         return (name, start, int(self.severity), self.code.id, self.message)
 
 
-@dataclass(slots=True)
-class Sink:
+class Sink(Struct):
     """Where passes report. One sink serves a whole run; equal findings count once."""
 
     found: list[Diagnostic] = field(default_factory=list[Diagnostic])

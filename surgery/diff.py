@@ -14,9 +14,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from surgery import lockfile
 from surgery.ir import Plan
@@ -49,8 +51,7 @@ class Reason(StrEnum):
     """Nothing that went in differs, save perhaps the tools."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """One address: what it was and is, as plans print it. Decisions have a reason."""
 
     op: Op
@@ -60,8 +61,7 @@ class Change:
     reason: Reason | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PlanDiff:
+class PlanDiff(Struct, frozen=True):
     """All changes from one plan to another, and what stayed (so that views need no plan)."""
 
     changes: tuple[Change, ...]

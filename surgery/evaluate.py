@@ -12,9 +12,10 @@ refuses. Not here: requirements on the result as rows (`passes/constrain.py`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from fractions import Fraction
 from typing import assert_never
+
+from msgspec.structs import replace
 
 from surgery import catalog, facts
 from surgery.diagnostics import Diagnostic, Label, Sink, Stop

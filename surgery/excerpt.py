@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 from surgery.diagnostics import Edit, Label
 from surgery.source import Source
@@ -30,8 +31,7 @@ class Style(Enum):
     ADDED = "added"
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(Struct, frozen=True):
     """Some characters of one style."""
 
     text: str
@@ -41,8 +41,7 @@ class Piece:
 Row = tuple[Piece, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Mark:
+class _Mark(Struct, frozen=True):
     """A label on one line, in columns of the screen, end exclusive."""
 
     start: int
@@ -191,8 +190,7 @@ def _append(pieces: list[Piece], text: str, style: Style) -> None:
 # ---- fixes -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """Lines that a fix replaces; `start` is the number of the first of either."""
 
     start: int

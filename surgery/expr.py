@@ -8,16 +8,16 @@ lowered to rows by `solving/lower.py`. Not here: names, calls, units or any eval
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, TypeAlias
+
+from msgspec import Struct
 
 from surgery.source import Span
 from surgery.units import NUMBER, Dimension
 
 
-@dataclass(frozen=True, slots=True)
-class Number:
+class Number(Struct, frozen=True):
     """A literal or folded constant, in base units; `unit` is how the user wrote it."""
 
     span: Span
@@ -26,8 +26,7 @@ class Number:
     unit: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(Struct, frozen=True):
     """`parent.heads`: a constant of the unmodified model.
 
     Names: params, weights (bytes), layers, hidden, vocab, context (tok), heads, kv_heads,
@@ -39,8 +38,7 @@ class Fact:
     dimension: Dimension
 
 
-@dataclass(frozen=True, slots=True)
-class MachineFact:
+class MachineFact(Struct, frozen=True):
     """`node.gpus` or `one.memory`: a constant of a declared machine."""
 
     span: Span
@@ -49,8 +47,7 @@ class MachineFact:
     dimension: Dimension
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
+class Metric(Struct, frozen=True):
     """A cost of the result, or with `parent` the same cost of the unmodified model.
 
     `params`, `weights` (bytes as stored) and `kv` (bytes per sequence, at `argument` tokens) need
@@ -65,8 +62,7 @@ class Metric:
     parent: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreTotal:
+class ScoreTotal(Struct, frozen=True):
     """A declared score, summed over the chosen alternatives (Puzzle's additive estimate)."""
 
     span: Span
@@ -74,8 +70,7 @@ class ScoreTotal:
     dimension: Dimension = NUMBER
 
 
-@dataclass(frozen=True, slots=True)
-class LayerFact:
+class LayerFact(Struct, frozen=True):
     """A property of the layer that a selector or fold is looking at.
 
     Names: index, experts, active, width, heads, kv_heads, window (tok). In `choose ... in` it is
@@ -87,8 +82,7 @@ class LayerFact:
     dimension: Dimension
 
 
-@dataclass(frozen=True, slots=True)
-class Is:
+class Is(Struct, frozen=True):
     """`attention is full`: an enumeration test on the layer at hand.
 
     Words: attention full | window | noop | linear; ffn dense | noop | linear; experts (a layer
@@ -102,8 +96,7 @@ class Is:
     dimension: Dimension = NUMBER
 
 
-@dataclass(frozen=True, slots=True)
-class Arith:
+class Arith(Struct, frozen=True):
     """`left op right` with op one of + - * / %."""
 
     span: Span
@@ -113,8 +106,7 @@ class Arith:
     dimension: Dimension
 
 
-@dataclass(frozen=True, slots=True)
-class Compare:
+class Compare(Struct, frozen=True):
     """A chain `first op expr op expr ...`; holds when every link holds."""
 
     span: Span
@@ -123,8 +115,7 @@ class Compare:
     dimension: Dimension = NUMBER
 
 
-@dataclass(frozen=True, slots=True)
-class Logic:
+class Logic(Struct, frozen=True):
     """`and`, `or` (two or more operands) and `not` (one)."""
 
     span: Span
@@ -133,8 +124,7 @@ class Logic:
     dimension: Dimension = NUMBER
 
 
-@dataclass(frozen=True, slots=True)
-class If:
+class If(Struct, frozen=True):
     """`if test then yes else no`."""
 
     span: Span
@@ -144,8 +134,7 @@ class If:
     dimension: Dimension
 
 
-@dataclass(frozen=True, slots=True)
-class Fold:
+class Fold(Struct, frozen=True):
     """`count(layers where ...)`, `sum(layers: experts)`, `every(layers: ...)`."""
 
     span: Span
@@ -155,8 +144,7 @@ class Fold:
     dimension: Dimension
 
 
-@dataclass(frozen=True, slots=True)
-class Pick:
+class Pick(Struct, frozen=True):
     """Layers `low` to `high`, both included; negative numbers count from the end (-1 is last)."""
 
     span: Span
@@ -164,8 +152,7 @@ class Pick:
     high: int
 
 
-@dataclass(frozen=True, slots=True)
-class LayerSet:
+class LayerSet(Struct, frozen=True):
     """`layers[...] where ...`; no picks means every layer."""
 
     span: Span
@@ -173,8 +160,7 @@ class LayerSet:
     where: Expr | None
 
 
-@dataclass(frozen=True, slots=True)
-class Selector:
+class Selector(Struct, frozen=True):
     """A set of layers: `include` less every one of `excludes`."""
 
     span: Span

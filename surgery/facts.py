@@ -9,8 +9,9 @@ cost model yet (E0011). A leaf that `check` should have ruled out is a `ValueErr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
+
+from msgspec import Struct
 
 from surgery import catalog, sizes
 from surgery.diagnostics import Code, Diagnostic, Help, Label, Sink, Stop
@@ -19,8 +20,7 @@ from surgery.ir import Attention, Cost, Experts, Ffn, Layer, Machine, Model, Sce
 from surgery.source import Span
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Struct, frozen=True):
     """What a formula is evaluated on.
 
     `layers` is what folds and selectors see: the parent's in `expect`, `when` and `choose ... in`,

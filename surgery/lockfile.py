@@ -14,9 +14,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import NoReturn
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Label, Stop
@@ -168,8 +170,7 @@ def parse(text: str, name: str) -> Plan:
     return _Reader(Source(name, text)).plan()
 
 
-@dataclass(slots=True)
-class _Reader:
+class _Reader(Struct):
     """One pass over the lines of a plan file; every refusal points at the current line."""
 
     source: Source

@@ -7,19 +7,18 @@ exact or deterministic, so provenance is complete by construction. Not here: doi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Copy:
+
+class Copy(Struct, frozen=True):
     """The parent tensor's bytes, unchanged."""
 
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Take:
+class Take(Struct, frozen=True):
     """Slices `indices` along `axis`, in the order given; each is `unit` neighbours wide.
 
     Works on any dtype, packed ones included, because only whole slices move: an index `i` means
@@ -32,8 +31,7 @@ class Take:
     unit: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class MeanHeads:
+class MeanHeads(Struct, frozen=True):
     """Axis 0 holds heads of `head_dim` rows; neighbours are averaged into `heads` heads.
 
     Mean in float32, rounded once to the parent's dtype (to nearest, ties to even). Paper B,
@@ -48,8 +46,7 @@ class MeanHeads:
 TensorOp: TypeAlias = Copy | Take | MeanHeads
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(Struct, frozen=True):
     """One tensor of the child: its name, how it is stored, and how it comes about.
 
     `dtype` is the safetensors name, `nbytes` the exact size on disk, `numel` the parameters it

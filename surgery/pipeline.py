@@ -8,9 +8,11 @@ and no solver. Not here: printing, exit codes (`cli.py`) and any work of a pass.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from surgery.diagnostics import Sink, Stop
 from surgery.ir import Candidate, Measured, Plan, Space, Spec
@@ -24,8 +26,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Struct, frozen=True):
     """What a run may vary: inputs from `--set`, where things are kept, who is told."""
 
     library: Path
@@ -34,8 +35,7 @@ class Options:
     progress: Progress = silent
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(Struct, frozen=True):
     """A plan and what it was made from: `chosen` is one ranked candidate per site."""
 
     spec: Spec
@@ -44,8 +44,7 @@ class Planned:
     plan: Plan
 
 
-@dataclass(frozen=True, slots=True)
-class Compiled:
+class Compiled(Struct, frozen=True):
     """A plan carried out: what was written, and what the assembled child measures."""
 
     planned: Planned
@@ -53,8 +52,7 @@ class Compiled:
     judgement: Judgement
 
 
-@dataclass(frozen=True, slots=True)
-class Out:
+class Out(Struct, frozen=True):
     """Where output goes: the `-o` folder, or `None` for what the spec's `emit`s say."""
 
     folder: Path | None

@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 from typing import cast
+
+from msgspec.structs import asdict, replace
 
 from surgery import catalog
 from surgery.diagnostics import Code, Diagnostic, Stop

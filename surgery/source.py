@@ -8,24 +8,27 @@ and requirement can say where it came from. Not here: reading files or drawing c
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass, field
 from functools import cached_property
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True, order=True)
-class Position:
+
+class Position(Struct, frozen=True, order=True):
     """A place in a text, both numbers counted from 1; columns count Unicode code points."""
 
     line: int
     column: int
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(Struct, frozen=True, dict=True):
     """One text under the name that the user knows it by (a path as typed, or `<stdin>`)."""
 
     name: str
-    text: str = field(repr=False)
+    text: str
+
+    def __repr__(self) -> str:
+        # Every span has a source; its text has no place in their printed form.
+        return f"Source({self.name!r})"
 
     @cached_property
     def _starts(self) -> tuple[int, ...]:
@@ -50,8 +53,7 @@ class Source:
         return self.text[start:end].rstrip("\r\n")
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Struct, frozen=True):
     """The half-open range [start, end) of character offsets in one source."""
 
     source: Source

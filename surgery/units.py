@@ -9,12 +9,12 @@ field wants (`surgery/checking/`).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from fractions import Fraction
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Dimension:
+
+class Dimension(Struct, frozen=True):
     """Exponents of the base dimensions. Counts, ratios and scores are all dimensionless."""
 
     bytes: int = 0
@@ -72,8 +72,7 @@ _NOUNS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(Struct, frozen=True):
     """A unit that can follow a number. `flavour` keeps apart what is dimensionless."""
 
     name: str
@@ -122,8 +121,7 @@ def magnitude(letter: str, unit: str) -> Fraction:
     return Fraction(_DECIMAL[letter])
 
 
-@dataclass(frozen=True, slots=True)
-class Quantity:
+class Quantity(Struct, frozen=True):
     """An exact value in base units, with the unit the user wrote (for printing)."""
 
     value: Fraction

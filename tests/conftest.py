@@ -10,9 +10,10 @@ import importlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 # Before torch is imported anywhere: idle threads must sleep, and nothing may ask a hub.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -129,8 +130,7 @@ def make_gpt_oss(directory: Path, **changes: object) -> Path:
     return directory
 
 
-@dataclass(frozen=True)
-class Workplace:
+class Workplace(Struct, frozen=True):
     """A folder with two tiny parents and text, and a way to run the command line in it."""
 
     folder: Path

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from conftest import make_gpt_oss, make_llama
+from msgspec import Struct
 
 from surgery import edits
 from surgery import plan as plans
@@ -128,8 +128,7 @@ MIXED: Mapping[str, Mapping[tuple[int, Site], str]] = {
 }
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(Struct, frozen=True):
     """A parent, and a child of it that is ready to be written."""
 
     spec: Spec

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 import safetensors.torch
 import torch
+from msgspec import Struct, field
+from msgspec.structs import replace
 from space_fixtures import TEXT, alternative, choose, layers, span, spec
 
 from surgery.diagnostics import Sink
@@ -42,8 +43,7 @@ from surgery.source import Source
 from surgery.sources import Fetched
 
 
-@dataclass
-class Log:
+class Log(Struct):
     """A progress callback that remembers."""
 
     events: list[tuple[str, int, int, str]] = field(default_factory=list)
@@ -55,8 +55,7 @@ class Log:
         return [(done, total) for event, done, total, _ in self.events if event == name]
 
 
-@dataclass(frozen=True)
-class Bench:
+class Bench(Struct, frozen=True):
     """A parent, a spec beside it, and the unranked space of its choices."""
 
     folder: Path

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
+
+from msgspec.structs import replace
 
 from surgery.diagnostics import Diagnostic, Sink
 from surgery.expr import Number

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
+
+from msgspec import Struct
 
 from surgery import evaluate
 from surgery.expr import (
@@ -56,8 +57,7 @@ NOWHERE = Span(BLANK, 0, 0)
 # ---- formulas --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Formulas:
+class Formulas(Struct, frozen=True):
     """Builds formulas whose spans are found in `source`, or are empty where the text is not."""
 
     source: Source = BLANK
@@ -131,8 +131,7 @@ F = Formulas()
 # ---- spaces ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(Struct, frozen=True):
     """One candidate of a toy site: what it becomes, its costs, its damage."""
 
     text: str

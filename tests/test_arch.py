@@ -3,11 +3,11 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from surgery import catalog
 from surgery.arch import expected_tensors, families, family_of, geometry, is_ignored, layers

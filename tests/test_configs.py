@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from emit_fixtures import (
     prepare,
     stored,
 )
+from msgspec.structs import replace
 
 from surgery.arch.configs import child_config, ffn_mult, measuring_config, rope
 from surgery.edits import child_layers

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -12,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from measuring_fixtures import dataset
+from msgspec.structs import replace
 from space_fixtures import smollm, span
 
 from surgery import catalog

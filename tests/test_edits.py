@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 
 import pytest
+from msgspec.structs import replace
 from space_fixtures import KEEP, alternative, gpt_oss, smollm
 
 from surgery import edits

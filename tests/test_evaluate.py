@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 from typing import Literal
 
 import pytest
+from msgspec.structs import replace
 from space_fixtures import compare, fact, gpt_oss, is_test, layers, num, smollm, span, spec
 
 from surgery.diagnostics import Sink, Stop

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
+from msgspec.structs import replace
 from plan_fixtures import example, plans
 from solving_fixtures import attention, ffn, toy_space, toy_spec
 

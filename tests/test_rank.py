@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from measuring_fixtures import Log, bench, dataset, load, ranked_by, save, stock, tokens
+from msgspec.structs import replace
 from space_fixtures import alternative, choose, layers, span
 from torch.nn import functional
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from measuring_fixtures import Bench, Log, bench, dataset, load, only, samples, save, sweep
+from msgspec.structs import replace
 from space_fixtures import span
 
 from surgery import catalog

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from msgspec.structs import replace
 from plan_fixtures import changed, example
 
 from surgery.diff import diff

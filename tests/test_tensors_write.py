@@ -6,13 +6,13 @@ import stat
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import safetensors
 import tensors_fixtures as made
+from msgspec.structs import replace
 
 from surgery import catalog
 from surgery.diagnostics import Stop

@@ -11,11 +11,12 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from types import MappingProxyType
 from typing import cast
+
+from msgspec import Struct
 
 from surgery.ir import Site
 
@@ -27,24 +28,21 @@ _PRODUCT = re.compile(rf"{_TERM}(?:[*/]{_TERM})*")
 _STEP = re.compile(rf"([*/]?)({_TERM})")
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(Struct, frozen=True):
     """A whole number of `config.json`: the first of `keys` that is there, else a product."""
 
     keys: tuple[str, ...]
     default: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
+class Flag(Struct, frozen=True):
     """A truth value of `config.json`."""
 
     key: str
     default: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Windows:
+class Windows(Struct, frozen=True):
     """How a family says which layers see a window: keys, the two words, the default pattern."""
 
     size: str
@@ -54,8 +52,7 @@ class Windows:
     repeat: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Blocks:
+class Blocks(Struct, frozen=True):
     """A list of `config.json` with an object per layer that overrides facts of that layer.
 
     `no_attention` and `no_mlp` are the keys that, when true, take the block away.
@@ -66,8 +63,7 @@ class Blocks:
     no_mlp: str
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(Struct, frozen=True):
     """A tensor, or one per layer when the name holds `{layer}`.
 
     `shape` are products, `axes` the names of `ir.TensorSpec`, `when` flags that must all hold.
@@ -88,8 +84,7 @@ class Template:
         return "{layer}" in self.name
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
+class Family(Struct, frozen=True):
     """Everything known about a family; see the TOML files for the meaning of each part.
 
     `unread` are keys that change the model in ways not modelled here, so that they must be

@@ -10,8 +10,9 @@ checkpoint agrees (`passes/resolve.py`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TypeAlias
+
+from msgspec import Struct, field
 
 from surgery import catalog
 from surgery.arch.family import PER_LAYER, Family, families, product
@@ -26,8 +27,7 @@ MAX_FACT = 2**32
 _DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 
 
-@dataclass(frozen=True, slots=True)
-class Geometry:
+class Geometry(Struct, frozen=True):
     """The sizes of one model. `dtype` is `None` where the config names none."""
 
     hidden: int
@@ -77,8 +77,7 @@ def geometry(family: Family, config: Config, subject: str = "config.json") -> Ge
     return made
 
 
-@dataclass(slots=True)
-class _Reading:
+class _Reading(Struct):
     """One pass over a config, gathering problems instead of stopping at the first."""
 
     family: Family

@@ -7,8 +7,9 @@ arguments of the wrong type (E0302), and metrics without their scenario (E0507).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from surgery import catalog
 from surgery.checking.names import no_member, quoted, resolve, undefined
@@ -41,8 +42,7 @@ from surgery.grammar import ast
 from surgery.grammar.near import nearest
 
 
-@dataclass(frozen=True, slots=True)
-class MetricOf:
+class MetricOf(Struct, frozen=True):
     """A metric that is being called: of the result, or of the parent."""
 
     name: str

@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import fields, is_dataclass
 from fractions import Fraction
 from typing import cast
+
+from msgspec import Struct
 
 from surgery.expr import Pick
 from surgery.source import Span
@@ -35,8 +36,8 @@ def canonical(value: object) -> str:
             if items and all(isinstance(item, Pick) for item in items):
                 items = _joined(cast("tuple[Pick, ...]", items))
             return f"[{','.join(canonical(item) for item in items)}]"
-        case _ if is_dataclass(value) and not isinstance(value, type):
-            keys = (each.name for each in fields(value))
+        case Struct():
+            keys = value.__struct_fields__
             parts = ((key, cast("object", getattr(value, key))) for key in keys)
             told = ",".join(f"{key}={canonical(part)}" for key, part in parts if _means(key, part))
             return f"{type(value).__name__}({told})"

@@ -8,10 +8,11 @@ done, `let`, `fn` and `input` are inlined. Reports mixed dimensions (E0301) and 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import assert_never
+
+from msgspec.structs import replace
 
 from surgery import catalog
 from surgery.checking import calls, layers, names, units

@@ -8,7 +8,8 @@ cannot hold (E0302, E0306, E0309).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from surgery import catalog
 from surgery.checking.names import quoted
@@ -23,8 +24,7 @@ from surgery.grammar.near import nearest
 from surgery.source import Span
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(Struct, frozen=True):
     """A block as written: whose it is, where that begins, and where it ends."""
 
     kind: str

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from surgery import catalog
 from surgery.diagnostics import Code, Diagnostic, Label, Sink
@@ -40,8 +41,7 @@ Named: TypeAlias = (
 _DEFINING = ("model", "input", "let", "fn", "machine", "scenario", "dataset", "score")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Module:
+class Module(Struct, frozen=True, eq=False):
     """One file: what it defines, and how the outside calls it.
 
     `name` is `""` for the spec itself, `nvidia` for `std/nvidia.surg`, `parts.gpus` for
@@ -52,7 +52,7 @@ class Module:
 
     name: str
     source: Source
-    tree: ast.Spec = field(repr=False)
+    tree: ast.Spec
     folder: PurePosixPath
     items: Mapping[str, Named]
     imports: Mapping[str, Module]
@@ -81,8 +81,7 @@ def definitions(tree: ast.Spec) -> Iterable[Named]:
     return (item for item in tree.items if isinstance(item, Named))
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
+class _Step(Struct, frozen=True):
     """One file of a chain of imports, and where it was asked for (the spec itself nowhere)."""
 
     path: str

@@ -8,7 +8,9 @@ names are defined by expressions, and expressions use names.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from surgery.checking.modules import Module, Named
 from surgery.checking.values import Entity, EntityType, Failed, Value
@@ -18,8 +20,7 @@ from surgery.ir import NotYet
 from surgery.source import Span
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(Struct, frozen=True):
     """Where names are looked up: a file, the parameters of a function, perhaps a layer."""
 
     module: Module
@@ -31,8 +32,7 @@ class Scope:
         return replace(self, layer=True)
 
 
-@dataclass(slots=True)
-class Check:
+class Check(Struct):
     """State of one run: findings, names worked out so far, and what has no back end yet.
 
     `entities` are the declared things met so far in any file, by type and name. `meaning` is what

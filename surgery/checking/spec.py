@@ -7,8 +7,9 @@ spec itself all belong to it; those of imported files when it refers to them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
+
+from msgspec import Struct
 
 from surgery import affine, ir
 from surgery.checking.define import input_text
@@ -23,8 +24,7 @@ _D = TypeVar("_D")
 _Key: TypeAlias = tuple[EntityType, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
+class Wishes(Struct, frozen=True):
     """`expect`s, `require`s and the objective, if they are right."""
 
     expects: tuple[ir.Requirement, ...]

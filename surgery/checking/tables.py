@@ -7,8 +7,9 @@ type and a sentence of documentation, so that messages can list it (and an edito
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from surgery import units
 from surgery.units import Dimension
@@ -16,16 +17,14 @@ from surgery.units import Dimension
 # ---- functions -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(Struct, frozen=True):
     """One parameter of a function; `type` as in `values.py`."""
 
     name: str
     type: str
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(Struct, frozen=True):
     """A function as it would be declared; every parameter is required."""
 
     name: str
@@ -37,8 +36,7 @@ class Signature:
         return f"{self.name}({params}) -> {self.result}"
 
 
-@dataclass(frozen=True, slots=True)
-class Builtin:
+class Builtin(Struct, frozen=True):
     """A built-in function."""
 
     signature: Signature
@@ -129,8 +127,7 @@ CRITERIA: Mapping[str, tuple[str, ...]] = {
 # ---- metrics and facts -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class MetricRule:
+class MetricRule(Struct, frozen=True):
     """A cost of the result: what it must be given, and whether it measures time."""
 
     dimension: Dimension
@@ -198,8 +195,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
 # ---- edits -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class EditRule:
+class EditRule(Struct, frozen=True):
     """One kind of alternative of a site.
 
     `value` is the type of its argument ("" for none), `rankings` what may follow `by` (then it
@@ -268,8 +264,7 @@ READY_SITES = ("attention", "ffn", "experts")
 # ---- fields ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class FieldRule:
+class FieldRule(Struct, frozen=True):
     """One field of a block.
 
     `type` as in `values.py`; `words` are values that are words; `many` asks for a list.

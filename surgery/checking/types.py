@@ -7,8 +7,9 @@ itself, because the same rule serves fields (E0302), arguments (E0302) and `--se
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
+
+from msgspec import Struct
 
 from surgery import catalog, units
 from surgery.checking.values import (
@@ -31,8 +32,7 @@ from surgery.source import Span
 from surgery.units import Dimension
 
 
-@dataclass(frozen=True, slots=True)
-class Misfit:
+class Misfit(Struct, frozen=True):
     """Why a value does not have a type: `problem` completes "`name` ..."."""
 
     code: Code

@@ -8,8 +8,10 @@ here: any rule about which value may stand where (`types.py`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, TypeGuard, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from surgery import expr as ex
 from surgery import ir, units
@@ -20,23 +22,20 @@ from surgery.source import Span
 from surgery.units import Dimension
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True):
     """What a mistake leaves behind: whoever needs it keeps silent, for it has been reported."""
 
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(Struct, frozen=True):
     """A string."""
 
     span: Span
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(Struct, frozen=True):
     """A word that only means something in its field, such as `fit` or `fp8_e4m3`.
 
     `step` marks the name of a recovery step.
@@ -47,16 +46,14 @@ class Word:
     step: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Items:
+class Items(Struct, frozen=True):
     """A list."""
 
     span: Span
     items: tuple[Value, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(Struct, frozen=True):
     """What a built-in function returns when that is no number: a ranking, an initialiser, ...
 
     `type` is the name of a type, `name` the function, `args` its arguments by parameter.
@@ -85,8 +82,7 @@ EntityType: TypeAlias = Literal["model", "machine", "scenario", "dataset", "scor
 Decl: TypeAlias = ir.ModelDecl | ir.Machine | ir.Scenario | ir.Dataset | ir.Score
 
 
-@dataclass(frozen=True, slots=True)
-class Entity:
+class Entity(Struct, frozen=True):
     """A declared thing, under the name that plans give it. `span` is where it is used."""
 
     span: Span
@@ -95,8 +91,7 @@ class Entity:
     decl: Decl
 
 
-@dataclass(frozen=True, slots=True)
-class Namespace:
+class Namespace(Struct, frozen=True):
     """An imported file."""
 
     span: Span
@@ -104,8 +99,7 @@ class Namespace:
     module: Module
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(Struct, frozen=True):
     """A `fn` whose body has been checked."""
 
     span: Span

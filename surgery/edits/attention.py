@@ -11,7 +11,7 @@ A). `noop`: the block and the norm that feeds it disappear.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from surgery import catalog
 from surgery.edits.edit import Edit, Refusal, copied, never, pooled, remove

@@ -10,15 +10,15 @@ checked it against the config.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from surgery.diagnostics import Code
 from surgery.ir import Attention, Block, Model, Site, TensorSpec
 from surgery.ops import Copy, MeanHeads, Output, Take
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """Why an edit is illegal on a block.
 
     `message` stands alone and names no layer; `here` labels the alternative, `why` the parent
@@ -32,8 +32,7 @@ class Refusal:
     help: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Edit:
+class Edit(Struct, frozen=True):
     """One kind of surgery on one site.
 
     `valued` edits take one whole number, which the functions get as `value` (0 otherwise);

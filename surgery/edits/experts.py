@@ -10,7 +10,7 @@ changes: packed MXFP4 experts move as bytes, because the expert axis is the oute
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from surgery import catalog
 from surgery.edits.edit import Edit, Refusal, taken

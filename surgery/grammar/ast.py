@@ -9,7 +9,6 @@ Expressions are defined in `expressions.py` and exported from here too: write `a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from surgery.grammar.expressions import (
@@ -114,28 +113,25 @@ Sense: TypeAlias = Literal["minimize", "maximize"]
 # ---- statements ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Statement(Node):
+class Statement(Node, frozen=True, kw_only=True):
     """What all statements have.
 
     `head` covers the keyword and the name: the part to mark when the statement as a whole is
     meant. `doc` is the text of the `##` comment directly above, or empty.
     """
 
-    head: Span = field(kw_only=True)
-    doc: str = field(default="", kw_only=True)
+    head: Span
+    doc: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Import(Statement):
+class Import(Statement, frozen=True):
     """`import "path" as name`."""
 
     path: Str
     name: Ident
 
 
-@dataclass(frozen=True, slots=True)
-class Model(Statement):
+class Model(Statement, frozen=True):
     """`model name = call { fields }`."""
 
     name: Ident
@@ -143,8 +139,7 @@ class Model(Statement):
     fields: tuple[Field, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Input(Statement):
+class Input(Statement, frozen=True):
     """`input name: type = default`."""
 
     name: Ident
@@ -152,24 +147,21 @@ class Input(Statement):
     default: Expr | None
 
 
-@dataclass(frozen=True, slots=True)
-class Let(Statement):
+class Let(Statement, frozen=True):
     """`let name = value`."""
 
     name: Ident
     value: Expr
 
 
-@dataclass(frozen=True, slots=True)
-class Param(Node):
+class Param(Node, frozen=True):
     """`name: type` of a function."""
 
     name: Ident
     type: Ident
 
 
-@dataclass(frozen=True, slots=True)
-class Fn(Statement):
+class Fn(Statement, frozen=True):
     """`fn name(params) -> result = body`."""
 
     name: Ident
@@ -178,8 +170,7 @@ class Fn(Statement):
     body: Expr
 
 
-@dataclass(frozen=True, slots=True)
-class Machine(Statement):
+class Machine(Statement, frozen=True):
     """`machine name = value { fields }`."""
 
     name: Ident
@@ -187,8 +178,7 @@ class Machine(Statement):
     fields: tuple[Field, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Scenario(Statement):
+class Scenario(Statement, frozen=True):
     """`scenario name on machine { fields }`."""
 
     name: Ident
@@ -196,8 +186,7 @@ class Scenario(Statement):
     fields: tuple[Field, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Dataset(Statement):
+class Dataset(Statement, frozen=True):
     """`dataset name = call { fields }`."""
 
     name: Ident
@@ -205,8 +194,7 @@ class Dataset(Statement):
     fields: tuple[Field, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Score(Statement):
+class Score(Statement, frozen=True):
     """`score name = call { fields }`."""
 
     name: Ident
@@ -214,8 +202,7 @@ class Score(Statement):
     fields: tuple[Field, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Apply(Statement):
+class Apply(Statement, frozen=True):
     """`apply site in selector { fields }`; without a selector, everywhere."""
 
     site: Ident
@@ -223,13 +210,11 @@ class Apply(Statement):
     fields: tuple[Field, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Keep(Node):
+class Keep(Node, frozen=True):
     """The alternative that changes nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Edit(Node):
+class Edit(Node, frozen=True):
     """`name a | b by ranking init method when condition`: one alternative per argument.
 
     Without arguments it is one alternative.
@@ -245,8 +230,7 @@ class Edit(Node):
 Alternative: TypeAlias = Keep | Edit
 
 
-@dataclass(frozen=True, slots=True)
-class Choose(Statement):
+class Choose(Statement, frozen=True):
     """`choose site in selector { alternatives }`."""
 
     site: Ident
@@ -254,8 +238,7 @@ class Choose(Statement):
     alternatives: tuple[Alternative, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Expect(Statement):
+class Expect(Statement, frozen=True):
     """`expect @label condition else message`: about the inputs, checked before any work."""
 
     label: Ident | None
@@ -263,8 +246,7 @@ class Expect(Statement):
     message: Str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Require(Statement):
+class Require(Statement, frozen=True):
     """`require @label condition else message`: about the result."""
 
     label: Ident | None
@@ -272,16 +254,14 @@ class Require(Statement):
     message: Str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Objective(Statement):
+class Objective(Statement, frozen=True):
     """`minimize value` or `maximize value`."""
 
     sense: Sense
     value: Expr
 
 
-@dataclass(frozen=True, slots=True)
-class Step(Node):
+class Step(Node, frozen=True):
     """`kind name { fields }` of a recovery; the name is optional."""
 
     kind: Ident
@@ -289,15 +269,13 @@ class Step(Node):
     fields: tuple[Field, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Recover(Statement):
+class Recover(Statement, frozen=True):
     """`recover { steps }`."""
 
     steps: tuple[Step, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Emit(Statement):
+class Emit(Statement, frozen=True):
     """`emit kind "path" { fields }`."""
 
     kind: Ident
@@ -325,8 +303,7 @@ Item: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Spec(Node):
+class Spec(Node, frozen=True):
     """One file. A statement with a syntax error is missing from `items`."""
 
     edition: int

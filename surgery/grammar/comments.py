@@ -8,7 +8,8 @@ them by their spans.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from surgery.grammar.ast import Comment
 from surgery.grammar.scan import Lexeme
@@ -28,8 +29,7 @@ def _comment(source: Source, lexeme: Lexeme) -> Comment:
     return Comment(Span(source, lexeme.start, lexeme.end), text, doc, trailing=bool(before))
 
 
-@dataclass(frozen=True, slots=True)
-class Docs:
+class Docs(Struct, frozen=True):
     """The comments that stand alone on their line, by line number."""
 
     source: Source

@@ -10,9 +10,10 @@ the text of an expression's span is an expression.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Literal, TypeAlias, cast
+
+from msgspec import Struct
 
 from surgery.source import Span
 
@@ -22,15 +23,13 @@ BinaryOp: TypeAlias = Literal["+", "-", "*", "/", "%"]
 CompareOp: TypeAlias = Literal["<=", ">=", "==", "!=", "<", ">"]
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Struct, frozen=True):
     """Anything that was written at a place."""
 
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Ident(Node):
+class Ident(Node, frozen=True):
     """A word that names something without being an expression: of a field, a statement, a label.
 
     The span of a label includes its `@`, the text does not.
@@ -39,8 +38,7 @@ class Ident(Node):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Comment(Node):
+class Comment(Node, frozen=True):
     """One `#` or `##` comment; `text` is what follows the marks, without one leading space."""
 
     text: str
@@ -51,8 +49,8 @@ class Comment(Node):
 
 def children(node: Node) -> Iterator[Node]:
     """The nodes directly inside a node, in the order of its fields."""
-    for each in fields(node):
-        value: object = getattr(node, each.name)
+    for name in node.__struct_fields__:
+        value: object = getattr(node, name)
         if isinstance(value, Node):
             yield value
         elif isinstance(value, tuple):
@@ -70,8 +68,7 @@ def walk(node: Node) -> Iterator[Node]:
 # ---- expressions -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Quantity(Node):
+class Quantity(Node, frozen=True):
     """A literal number such as `64K tok`, `92%` or `1.60x`.
 
     `value` is the number alone, exactly: neither magnitude nor unit is applied, because what `K`
@@ -89,53 +86,46 @@ class Quantity(Node):
         return Span(self.span.source, self.span.end - len(self.unit), self.span.end)
 
 
-@dataclass(frozen=True, slots=True)
-class Name(Node):
+class Name(Node, frozen=True):
     """A name used as a value."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Str(Node):
+class Str(Node, frozen=True):
     """A string; `value` is what stands between the quotes."""
 
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class ListExpr(Node):
+class ListExpr(Node, frozen=True):
     """`[a, b, c]`."""
 
     items: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Range(Node):
+class Range(Node, frozen=True):
     """`low..high`, inclusive at both ends."""
 
     low: Quantity
     high: Quantity
 
 
-@dataclass(frozen=True, slots=True)
-class Attr(Node):
+class Attr(Node, frozen=True):
     """`value.name`."""
 
     value: Expr
     name: Ident
 
 
-@dataclass(frozen=True, slots=True)
-class Arg(Node):
+class Arg(Node, frozen=True):
     """One argument of a call, positional when it has no name."""
 
     name: Ident | None
     value: Expr
 
 
-@dataclass(frozen=True, slots=True)
-class Call(Node):
+class Call(Node, frozen=True):
     """`func(a, name: b)`; arguments in the order in which they were written."""
 
     func: Expr
@@ -152,30 +142,26 @@ class Call(Node):
         return tuple((arg.name, arg.value) for arg in self.args if arg.name is not None)
 
 
-@dataclass(frozen=True, slots=True)
-class Index(Node):
+class Index(Node, frozen=True):
     """`value[index]`."""
 
     value: Expr
     index: Expr
 
 
-@dataclass(frozen=True, slots=True)
-class Neg(Node):
+class Neg(Node, frozen=True):
     """`-operand`."""
 
     operand: Expr
 
 
-@dataclass(frozen=True, slots=True)
-class Not(Node):
+class Not(Node, frozen=True):
     """`not operand`."""
 
     operand: Expr
 
 
-@dataclass(frozen=True, slots=True)
-class Binary(Node):
+class Binary(Node, frozen=True):
     """`left op right` for the operators of arithmetic."""
 
     op: BinaryOp
@@ -184,8 +170,7 @@ class Binary(Node):
     right: Expr
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison(Node):
+class Comparison(Node, frozen=True):
     """One link `op value` of a chain of comparisons."""
 
     op: CompareOp
@@ -193,16 +178,14 @@ class Comparison(Node):
     value: Expr
 
 
-@dataclass(frozen=True, slots=True)
-class Compare(Node):
+class Compare(Node, frozen=True):
     """`first op value op value ...`: true when every neighbouring pair compares true."""
 
     first: Expr
     rest: tuple[Comparison, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Is(Node):
+class Is(Node, frozen=True):
     """`value is word` or `value is not word`."""
 
     value: Expr
@@ -210,24 +193,21 @@ class Is(Node):
     negated: bool
 
 
-@dataclass(frozen=True, slots=True)
-class And(Node):
+class And(Node, frozen=True):
     """`left and right`."""
 
     left: Expr
     right: Expr
 
 
-@dataclass(frozen=True, slots=True)
-class Or(Node):
+class Or(Node, frozen=True):
     """`left or right`."""
 
     left: Expr
     right: Expr
 
 
-@dataclass(frozen=True, slots=True)
-class If(Node):
+class If(Node, frozen=True):
     """`if condition then then else otherwise`."""
 
     condition: Expr
@@ -235,8 +215,7 @@ class If(Node):
     otherwise: Expr
 
 
-@dataclass(frozen=True, slots=True)
-class Fold(Node):
+class Fold(Node, frozen=True):
     """`count(layers where ...)`, `sum(layers: body)` and their like."""
 
     kind: FoldKind
@@ -268,24 +247,21 @@ Expr: TypeAlias = (
 # ---- selectors and fields --------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class LayerSet(Node):
+class LayerSet(Node, frozen=True):
     """`layers[picks] where ...`; no picks means every layer."""
 
     picks: tuple[Expr, ...]
     where: Expr | None
 
 
-@dataclass(frozen=True, slots=True)
-class Selector(Node):
+class Selector(Node, frozen=True):
     """`include except a except b`."""
 
     include: LayerSet
     excludes: tuple[LayerSet, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Field(Node):
+class Field(Node, frozen=True):
     """`name = value` in a block."""
 
     name: Ident

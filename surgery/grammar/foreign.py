@@ -6,7 +6,7 @@ stranger. Only marks whose meaning elsewhere is clear are here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Edit, Fix, Help, Label, Safety
@@ -14,8 +14,7 @@ from surgery.grammar.front import Failure
 from surgery.source import Source, Span
 
 
-@dataclass(frozen=True, slots=True)
-class _Ours:
+class _Ours(Struct, frozen=True):
     text: str
     say: str
     safety: Safety = Safety.SAFE

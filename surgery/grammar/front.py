@@ -16,9 +16,10 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol, TypeAlias, cast
+
+from msgspec import Struct
 
 MAX_DEPTH = 160
 """Deepest tree that is built; the passes that follow recurse over it."""
@@ -27,8 +28,7 @@ END = "$END"
 """The kind of the token after the last one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
+class Leaf(Struct, frozen=True):
     """One token."""
 
     kind: str
@@ -37,8 +37,7 @@ class Leaf:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
+class Branch(Struct, frozen=True):
     """What one rule of the grammar matched."""
 
     rule: str
@@ -50,8 +49,7 @@ class Branch:
 Part: TypeAlias = Branch | Leaf
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     """The first place where the text stops making sense.
 
     `kind` is the terminal that was found: `END`, or empty when nothing the language knows begins
@@ -63,8 +61,7 @@ class Failure:
     accepts: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class TooDeep:
+class TooDeep(Struct, frozen=True):
     """The text is well formed but nested deeper than `MAX_DEPTH`; where the deep part is."""
 
     start: int

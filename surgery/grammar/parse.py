@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Edit, Fix, Help, Label, Safety, Sink
@@ -111,8 +112,7 @@ def _too_large(name: str, labels: tuple[Label, ...]) -> Diagnostic:
     return Diagnostic(catalog.E0110, message, labels, None if labels else name)
 
 
-@dataclass(slots=True)
-class _Statements:
+class _Statements(Struct):
     source: Source
     sink: Sink
     builder: StatementBuilder

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
+
+from msgspec import Struct
 
 STATEMENTS = (
     "surg",
@@ -77,8 +78,7 @@ _FORBIDDEN = re.compile(
 _INVISIBLE = ("Cf", "Zs", "Zl", "Zp")
 
 
-@dataclass(frozen=True, slots=True)
-class Lexeme:
+class Lexeme(Struct, frozen=True):
     """One word, number, mark or comment."""
 
     kind: LexemeKind
@@ -87,8 +87,7 @@ class Lexeme:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(Struct, frozen=True):
     """The text from one statement keyword in column 0 up to the next.
 
     `keyword` is empty for a text before the first statement. `lexemes` has no comments.

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from surgery import catalog
 from surgery.diagnostics import Code, Diagnostic, Edit, Fix, Help, Label, Safety
@@ -30,8 +31,7 @@ _NAME = re.compile(r"[a-z_][a-z0-9_]*")
 _CLOSER = {"(": ")", "[": "]", "{": "}"}
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
+class Trouble(Struct, frozen=True):
     """Where a parse failed and what stands around it.
 
     `after` is the keyword of the next statement, if there is one.

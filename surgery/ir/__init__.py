@@ -1,4 +1,4 @@
-"""The boxes of the pipeline, one frozen dataclass each: read this to learn the domain.
+"""The boxes of the pipeline, one frozen record each: read this to learn the domain.
 
     text -> AST -> Spec -> Model -> Space -> Library -> Plan -> checkpoint + runtime
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from surgery.ir.site import Site
 
 
-@dataclass(frozen=True, slots=True)
-class Attention:
+class Attention(Struct, frozen=True):
     """One attention block. `window` counts the current token; `None` is full attention."""
 
     heads: int
@@ -20,15 +20,13 @@ class Attention:
     window: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Ffn:
+class Ffn(Struct, frozen=True):
     """One dense gated FFN of intermediate size `width`."""
 
     width: int
 
 
-@dataclass(frozen=True, slots=True)
-class Experts:
+class Experts(Struct, frozen=True):
     """One mixture of `count` experts of intermediate size `width`, `active` per token."""
 
     count: int
@@ -39,8 +37,7 @@ class Experts:
 Block: TypeAlias = Attention | Ffn | Experts
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(Struct, frozen=True):
     """What a layer is; `None` in place of a block means that the block is not there (no-op)."""
 
     index: int
@@ -58,8 +55,7 @@ class Layer:
         return self.attention if site is Site.ATTENTION else self.mlp
 
 
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
+class TensorSpec(Struct, frozen=True):
     """A tensor that the family says the parent has.
 
     `shape` is as stored; `dtype` the safetensors name (BF16, F32, U8, ...). `axes` names each
@@ -80,8 +76,7 @@ class TensorSpec:
     numel: int
 
 
-@dataclass(frozen=True, slots=True)
-class TensorFile:
+class TensorFile(Struct, frozen=True):
     """Where a tensor's bytes are: shard file name, absolute byte range within that file."""
 
     shard: str
@@ -89,8 +84,7 @@ class TensorFile:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
+class Model(Struct, frozen=True):
     """The parent: geometry from `config.json`, tensors from safetensors headers.
 
     It holds no weights, but their bytes are hashed, once: the first run on a model reads them all.
@@ -105,7 +99,7 @@ class Model:
     directory: Path
     digest: str
     family: str
-    config: Mapping[str, object] = field(repr=False)
+    config: Mapping[str, object]
     hidden: int
     vocab: int
     context: int
@@ -114,8 +108,8 @@ class Model:
     head_dim: int
     tied: bool
     layers: tuple[Layer, ...]
-    tensors: tuple[TensorSpec, ...] = field(repr=False)
-    files: Mapping[str, TensorFile] = field(repr=False)
+    tensors: tuple[TensorSpec, ...]
+    files: Mapping[str, TensorFile]
 
     @property
     def params(self) -> int:

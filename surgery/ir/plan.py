@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct
 
 from surgery.ir.site import Site
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """One site of the plan: its text, the artefact hash ("" when unchanged), what is kept."""
 
     layer: int
     site: Site
     text: str
     artefact: str = ""
-    kept: tuple[int, ...] | None = field(default=None, repr=False)
+    kept: tuple[int, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(Struct, frozen=True):
     """A checked requirement: `@label value op limit`, all as printed."""
 
     label: str
@@ -28,8 +26,7 @@ class Evidence:
     limit: str
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """A lock file for an architecture; `surgery.lockfile` writes and reads its text.
 
     Three parts by volatility: provenance (name, hash pairs), decisions, evidence. `stated` is the

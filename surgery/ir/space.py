@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from surgery.ir.model import Block, Model
 from surgery.ir.site import Site
 from surgery.ir.spec import Alternative
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(Struct, frozen=True):
     """Exact costs of one block as stored: additive over sites and layers.
 
     `kv_per_token` and `kv_window` give KV bytes per sequence at any length (`kv_bytes`): in BF16,
@@ -29,8 +29,7 @@ class Cost:
         return self.kv_per_token * held
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(Struct, frozen=True):
     """One alternative of one site of one layer.
 
     `text` is what the plan shows and is absolute (`window(8K)`, `full`, `64`); `address` is
@@ -47,8 +46,8 @@ class Candidate:
     text: str
     block: Block | None
     cost: Cost
-    alternative: Alternative | None = field(repr=False)
-    kept: tuple[int, ...] | None = field(default=None, repr=False)
+    alternative: Alternative | None
+    kept: tuple[int, ...] | None = None
     artefact: str = ""
 
     @property
@@ -62,8 +61,7 @@ class Candidate:
         return self.edit != "keep"
 
 
-@dataclass(frozen=True, slots=True)
-class SiteOptions:
+class SiteOptions(Struct, frozen=True):
     """All candidates of one site; exactly one is chosen. A site nobody edits has one."""
 
     layer: int
@@ -76,8 +74,7 @@ class SiteOptions:
         return next((c for c in self.candidates if not c.changed), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Space:
+class Space(Struct, frozen=True):
     """Every site of every layer with its candidates, ordered by layer, then site.
 
     `fixed` is the cost of what no choice changes: embeddings, final norm, output head.
@@ -93,8 +90,7 @@ class Space:
         return tuple(c for option in self.options for c in option.candidates)
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(Struct, frozen=True):
     """Damage of every candidate under every score: `damage[score][address]` in nats per token.
 
     Unchanged blocks are exactly 0. `digest` hashes what was measured (keys and values).

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
+
+from msgspec import Struct
 
 from surgery.expr import Expr, Selector
 from surgery.ir.site import Site
 from surgery.source import Source, Span
 
 
-@dataclass(frozen=True, slots=True)
-class ModelDecl:
+class ModelDecl(Struct, frozen=True):
     """`model parent = hf("org/name") { revision = "..." }`.
 
     `kind` is local (a directory), hf (`location` org/name), gguf (a file), or wheel (`location`
@@ -29,8 +29,7 @@ class ModelDecl:
     sha256: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class InputValue:
+class InputValue(Struct, frozen=True):
     """A declared `input` with the value in force (default or `--set`), as canonical text."""
 
     span: Span
@@ -38,8 +37,7 @@ class InputValue:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(Struct, frozen=True):
     """A device count and what a device has; `fields` keeps everything declared, in base units."""
 
     span: Span
@@ -49,8 +47,7 @@ class Machine:
     fields: tuple[tuple[str, Fraction], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Scenario:
+class Scenario(Struct, frozen=True):
     """A serving load: tokens in, tokens out, sequences at once (`None`: as many as fit)."""
 
     span: Span
@@ -61,8 +58,7 @@ class Scenario:
     batch: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Dataset:
+class Dataset(Struct, frozen=True):
     """Text to measure on: `take` samples of `length` tokens, drawn with `seed`.
 
     `kind` local: `location` is a `.jsonl` ("text" field) or `.txt` file, relative to the spec.
@@ -77,8 +73,7 @@ class Dataset:
     seed: int
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
+class Score(Struct, frozen=True):
     """Replace-one-block damage: mean KL(parent || child) per token, in nats.
 
     `tail` counts only the last so many tokens of each sample.
@@ -91,8 +86,7 @@ class Score:
     tail: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Ranking:
+class Ranking(Struct, frozen=True):
     """How an edit decides what to keep: a criterion, perhaps on calibration text.
 
     Criteria: channel_contribution (ffn; paper B, appendix A), router_contribution (experts), and
@@ -104,8 +98,7 @@ class Ranking:
     dataset: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Alternative:
+class Alternative(Struct, frozen=True):
     """One alternative of a `choose`; `edit` is `keep` or an edit's name, `value` its argument."""
 
     span: Span
@@ -117,8 +110,7 @@ class Alternative:
     when: Expr | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """`choose SITE in SELECTOR { ... }`."""
 
     span: Span
@@ -127,16 +119,14 @@ class Choice:
     alternatives: tuple[Alternative, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class NotYet:
+class NotYet(Struct, frozen=True):
     """A statement or expression that checks but has no back end yet; using it is E0011."""
 
     span: Span
     what: str
 
 
-@dataclass(frozen=True, slots=True)
-class Requirement:
+class Requirement(Struct, frozen=True):
     """`require @label expr else "..."`, also `expect`."""
 
     span: Span
@@ -145,8 +135,7 @@ class Requirement:
     message: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Objective:
+class Objective(Struct, frozen=True):
     """`minimize expr` or `maximize expr`; the expression is linear in the choices."""
 
     span: Span
@@ -154,8 +143,7 @@ class Objective:
     expr: Expr
 
 
-@dataclass(frozen=True, slots=True)
-class Emit:
+class Emit(Struct, frozen=True):
     """`emit checkpoint "path" { shard = 5GB, judge = heldout }`; `shard` in bytes.
 
     `judge` names the dataset on which the finished child is measured: text that neither scores
@@ -173,8 +161,7 @@ class Emit:
     judge: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Spec:
+class Spec(Struct, frozen=True):
     """A checked spec: names resolved, units folded, dimensions and affinity right.
 
     Statement order carries no meaning, so every tuple here is in canonical order: choices by

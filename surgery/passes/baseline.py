@@ -12,9 +12,11 @@ its result stands beside ours whenever one is printed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import gcd
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from surgery import edits, sizes
 from surgery.diagnostics import Sink
@@ -38,8 +40,7 @@ _FFN_STEP = 8
 """Channels; finer than the edit allows, so that sizes agree to a fraction of a percent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
+class Pattern(Struct, frozen=True):
     """A site that the spec cuts to sizes: how each edited layer ranks, and the legal sizes."""
 
     site: Site

@@ -13,9 +13,11 @@ which `solve.py` hands to HiGHS without loading cvxpy.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from surgery import catalog, evaluate
 from surgery.diagnostics import Diagnostic, Sink, Stop
@@ -31,8 +33,7 @@ if TYPE_CHECKING:
     import cvxpy  # noqa: TID251 - this module states problems
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """Choose one column per site such that every clause holds and the objective is best.
 
     `objective` is in the user's sense and unit; `clauses` are in the order of the requirements

@@ -13,9 +13,11 @@ its statements ask for; all of them appear, or none. With `-o` there is one fold
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from surgery import catalog, lockfile
 from surgery.diagnostics import Diagnostic, Help, Label, Sink, Stop
@@ -37,8 +39,7 @@ CHECKPOINT = "checkpoint"
 RUNTIME = "runtime.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Emitted:
+class Emitted(Struct, frozen=True):
     """What was written. Bytes are those of the safetensors files, headers included."""
 
     directory: Path
@@ -51,8 +52,7 @@ class Emitted:
     """Further folders, when the spec's `emit` statements name several."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """One folder to write, and which statements ask for what in it."""
 
     directory: Path

@@ -12,11 +12,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from surgery import ir, lockfile
 from surgery.arch.configs import CLASSES, child_config
@@ -52,8 +53,7 @@ _EMBEDDING = "model.embed_tokens.weight"
 """In every family, and never edited: `runtime.json` states its dtype as that of the weights."""
 
 
-@dataclass(frozen=True, slots=True)
-class Child:
+class Child(Struct, frozen=True):
     """What is being written: its name, what it comes from, and what was decided.
 
     `outputs` are its tensors in the parent's order, `layers` what its layers are, `config` the

@@ -13,7 +13,9 @@ Findings about many layers are one finding with layer ranges. Not here: rankings
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from surgery import catalog, edits
 from surgery.diagnostics import Sink, Stop
@@ -39,8 +41,7 @@ MAX_CANDIDATES = 100_000
 """The largest problems that the solver is known to handle have 100,000 columns."""
 
 
-@dataclass(slots=True)
-class _Verdicts:
+class _Verdicts(Struct):
     """What becomes of one alternative, layer by layer.
 
     `off`: its `when` is false; `refused`: the edit is illegal; `blocks`: what the site becomes.
@@ -54,8 +55,7 @@ class _Verdicts:
     broken: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Parent:
+class _Parent(Struct, frozen=True):
     """The parent as this pass looks at it."""
 
     spec: Spec

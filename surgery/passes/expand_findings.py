@@ -7,7 +7,8 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from surgery import catalog
 from surgery.diagnostics import Code, Diagnostic, Help, Label
@@ -139,8 +140,7 @@ def _written(alternative: Alternative) -> str:
     return f"{alternative.edit} {argument(alternative)}"
 
 
-@dataclass(slots=True)
-class Merges:
+class Merges(Struct):
     """Collects, over the layers of a choice, alternatives that come to the same thing."""
 
     choice: Choice

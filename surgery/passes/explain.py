@@ -12,9 +12,11 @@ of the set one more solve asks for its best value with all the others kept.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, floor, log10
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Label
@@ -24,8 +26,7 @@ from surgery.solving.outcome import Minimise
 from surgery.units import BYTES, NUMBER, PARAMS, UNITS
 
 
-@dataclass(frozen=True, slots=True)
-class Best:
+class Best(Struct, frozen=True):
     """The best that one requirement can reach while others hold: the value, exact and printed."""
 
     clause: Clause
@@ -35,8 +36,7 @@ class Best:
     """Candidate columns of a choice that reaches it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Conflict:
+class Conflict(Struct, frozen=True):
     """A minimal conflicting set, as indices of requirements of the spec, ascending.
 
     `best` gives what each can reach with all other requirements of the spec (`complete`), or

@@ -9,7 +9,7 @@ benchmarks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from surgery import catalog, sizes
 from surgery.diagnostics import Diagnostic, Label, Sink
@@ -22,8 +22,7 @@ from surgery.scoring.blind import scores_used
 from surgery.scoring.data import read_text
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(Struct, frozen=True):
     """One score, and what the assembled child measures on its text."""
 
     score: str
@@ -31,8 +30,7 @@ class Checked:
     measured: Assembled
 
 
-@dataclass(frozen=True, slots=True)
-class Uniform:
+class Uniform(Struct, frozen=True):
     """The uniform child of the same size: its site and value as text, size, and result."""
 
     text: str
@@ -40,8 +38,7 @@ class Uniform:
     result: Assembled
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(Struct, frozen=True):
     """All measurements of one child; the last three are `None` without a `judge` dataset."""
 
     scores: tuple[Checked, ...]

@@ -15,8 +15,10 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from typing import cast
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from surgery import catalog, edits
 from surgery.diagnostics import Diagnostic, Help, Label, Sink
@@ -36,8 +38,7 @@ CRITERIA: Mapping[str, frozenset[Site]] = {
 measure; `random` is a control, the same for every run with one seed, and needs no text."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(Struct, frozen=True):
     """One parent block to rank under one criterion on one dataset (`None`: needs no text)."""
 
     layer: int
@@ -46,8 +47,7 @@ class Job:
     dataset: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
+class Scores(Struct, frozen=True):
     """One score per channel or expert, the higher the more it matters, and tokens seen."""
 
     scores: tuple[float, ...]

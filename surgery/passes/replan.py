@@ -9,7 +9,7 @@ be recomputed without measurements.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from surgery import affine, catalog, edits, evaluate
 from surgery import plan as plans

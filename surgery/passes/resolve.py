@@ -13,9 +13,10 @@ later ones take the hashes from the cache (`tensors/digest.py`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+
+from msgspec.structs import replace
 
 from surgery import catalog
 from surgery.arch import Family, Geometry, family_of, geometry, is_ignored, tensors_of

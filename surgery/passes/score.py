@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from surgery import catalog, edits
 from surgery.diagnostics import Diagnostic, Label, Sink
@@ -29,16 +31,14 @@ if TYPE_CHECKING:
     from surgery.scoring.model import Parent
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
+class Damage(Struct, frozen=True):
     """Mean KL per token in nats, and its standard error over samples (`None` for one sample)."""
 
     mean: float
     error: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(Struct, frozen=True):
     """One score: its text, and the library key of every candidate that it can see."""
 
     score: Score
@@ -124,8 +124,7 @@ def _measured(
 # ---- Measuring -------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class _Steps:
+class _Steps(Struct):
     """Counts swaps over all scores, and hears of what goes wrong."""
 
     progress: Progress

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from importlib.metadata import version
 from math import inf, isfinite
@@ -31,6 +30,8 @@ from typing import Literal
 
 import highspy  # noqa: TID251 - this module drives the solver
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from surgery import catalog, evaluate, plan
 from surgery.diagnostics import Diagnostic, Label, Sink, Stop
@@ -56,8 +57,7 @@ _PROOF = 1e-6
 """Largest distance between bound and value, relative to the scale, that floats explain."""
 
 
-@dataclass(frozen=True, slots=True)
-class Solution:
+class Solution(Struct, frozen=True):
     """A proven choice: one candidate per site in canonical order, and how good it is.
 
     `objective` is exact, in the user's sense and unit; `bound` is the best value that the solver
@@ -137,8 +137,7 @@ def _least_tie(problem: Problem, solver: Solver, best: Outcome) -> tuple[int, ..
 # ---- asking the solver -----------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class Solver:
+class Solver(Struct):
     """Answers questions about one set of columns exactly; `limit` seconds for all of them.
 
     `presolve` says whether HiGHS may simplify first; the answer does not depend on it.
@@ -147,7 +146,7 @@ class Solver:
     columns: Columns
     limit: float | None = None
     presolve: bool = True
-    _deadline: float = field(init=False)
+    _deadline: float = 0.0
 
     def __post_init__(self) -> None:
         self._deadline = inf if self.limit is None else time.monotonic() + self.limit
@@ -253,8 +252,7 @@ class Solver:
         return highs
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(Struct, frozen=True):
     """What HiGHS says: a point if it has one, its lower bound (scaled), whether time ran out."""
 
     x: Floats | None

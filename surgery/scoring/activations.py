@@ -18,10 +18,10 @@ the tokens routed to it):
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Protocol, cast
 
 import torch
+from msgspec import Struct
 from torch import Tensor, nn
 
 from surgery.ir import Site
@@ -32,8 +32,7 @@ Watched = tuple[int, Site]
 """A layer and the site of it whose statistics are wanted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Statistics:
+class Statistics(Struct, frozen=True):
     """Sums over tokens, float64 [channels or experts].
 
     `weight` adds up |X_i| * ||W_down[:, i]||, or g * ||f||; `count` the tokens that an expert

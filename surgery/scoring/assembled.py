@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import cast
+
+from msgspec import Struct
 
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Stop
@@ -21,8 +22,7 @@ from surgery.scoring import data, identity
 from surgery.scoring.data import Samples
 
 
-@dataclass(frozen=True, slots=True)
-class Assembled:
+class Assembled(Struct, frozen=True):
     """What a child measures on a dataset.
 
     `kl` is the mean KL(parent || child) per token in nats, `kl_error` its standard error over

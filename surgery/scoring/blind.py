@@ -9,7 +9,8 @@ measuring; this is arithmetic on lengths.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from surgery import catalog
 from surgery.affine import walk

@@ -18,11 +18,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from surgery import catalog
@@ -39,17 +39,15 @@ Encode = Callable[[str], list[int]]
 """Text to token ids, without special tokens."""
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(Struct, frozen=True):
     """The documents of a dataset, and their SHA-256 (64 hex digits): what they say and in what
     order, not how the file writes it."""
 
-    documents: tuple[str, ...] = field(repr=False)
+    documents: tuple[str, ...]
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class Samples:
+class Samples(Struct, frozen=True):
     """`tokens` is int64 [take, length]: what every candidate is measured on."""
 
     tokens: NDArray[np.int64]

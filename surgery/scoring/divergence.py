@@ -16,17 +16,15 @@ textbook form errs by 3e-8), and half as costly, because no log-softmax of the c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
+from msgspec import Struct
 from torch import Tensor
 
 CHUNK = 256
 """Tokens whose logits exist at one time: large enough for the matrix product, small in memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Distribution:
+class Distribution(Struct, frozen=True):
     """What the parent predicts: hidden states after the final norm [T, H], softmax [T, V]."""
 
     states: Tensor

@@ -13,9 +13,9 @@ budget together are taken in groups, each of which serves all candidates.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
+from msgspec import Struct
 from torch import Tensor, nn
 
 from surgery.ir import Candidate, Experts, Ffn, Layer, Model
@@ -36,8 +36,7 @@ BATCH = 2048
 """Tokens that run through the layers together."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(Struct, frozen=True):
     """Some samples and what the parent makes of them.
 
     `entering[i]` is float32 [batch, length, hidden] before layer i, for layers of interest;
@@ -151,8 +150,7 @@ def sweep(
 # ---- Whole children --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(Struct, frozen=True):
     """Means over the tokens of each sample, float64 [samples]: KL, and both models' losses."""
 
     kl: Tensor

@@ -8,16 +8,17 @@ over candidates where it is additive, and over pairs where it is not. Not here: 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import product
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from surgery.ir import Candidate, Experts, Ffn, Layer, Site, Space
 from surgery.solving.linear import ZERO, Linear
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
+class Grid(Struct, frozen=True):
     """Products `y[a, b] = x[a] * x[b]` of all candidates of two sites of one layer."""
 
     first: tuple[int, ...]
@@ -46,13 +47,12 @@ class Grid:
                 yield {candidate: -1.0, **link}
 
 
-@dataclass(slots=True)
-class Columns:
+class Columns(Struct):
     """Numbers the columns of a space; grids of pairs are added when a formula needs one."""
 
     space: Space
-    candidates: tuple[Candidate, ...] = field(init=False)
-    sites: tuple[tuple[int, ...], ...] = field(init=False)
+    candidates: tuple[Candidate, ...] = ()
+    sites: tuple[tuple[int, ...], ...] = ()
     grids: dict[int, Grid] = field(default_factory=dict[int, Grid])
     _by_layer: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
 

@@ -8,8 +8,9 @@ looked at, one layer at a time. Raises `Stop` (E0502) for a body that looks beyo
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
+
+from msgspec.structs import replace
 
 from surgery import evaluate
 from surgery.affine import walk

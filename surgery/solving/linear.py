@@ -10,10 +10,11 @@ floating point (`standard.py`).
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd, lcm
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from surgery.expr import Fold
 from surgery.ir import Evidence
@@ -25,8 +26,7 @@ Groups: TypeAlias = Sequence[Sequence[int]]
 """Columns of which exactly one is active, group by group."""
 
 
-@dataclass(frozen=True, slots=True)
-class Linear:
+class Linear(Struct, frozen=True):
     """`constant` plus the coefficients of the active columns."""
 
     constant: Fraction
@@ -74,8 +74,7 @@ def granularity(linear: Linear) -> Fraction:
     return Fraction(gcd(*(int(value * bottom) for value in linear.terms.values())), bottom)
 
 
-@dataclass(frozen=True, slots=True)
-class Ratio:
+class Ratio(Struct, frozen=True):
     """`top / bottom`, where `bottom` is positive for every choice."""
 
     top: Linear
@@ -86,8 +85,7 @@ class Ratio:
         return self.top.at(active) / self.bottom.at(active)
 
 
-@dataclass(frozen=True, slots=True)
-class Extreme:
+class Extreme(Struct, frozen=True):
     """The least or greatest value of a fold over layers."""
 
     fold: Fold
@@ -106,8 +104,7 @@ class Extreme:
 Value: TypeAlias = Linear | Ratio | Extreme
 
 
-@dataclass(frozen=True, slots=True)
-class Clause:
+class Clause(Struct, frozen=True):
     """One comparison of a requirement: what is compared, how it prints, and its exact rows.
 
     Every row is a form that must be <= 0; an equality has two. `requirement` is the index of the

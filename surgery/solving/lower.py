@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from fractions import Fraction
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from surgery import catalog, evaluate, facts
 from surgery.affine import walk
@@ -60,8 +62,7 @@ _LINKS: Mapping[str, Callable[[Fraction, Fraction], bool]] = {
 _DENIED: Mapping[str, str] = {"<=": ">", ">=": "<", "<": ">=", ">": "<=", "==": "!=", "!=": "=="}
 
 
-@dataclass(frozen=True, slots=True)
-class Lowering:
+class Lowering(Struct, frozen=True):
     """Lowers formulas over one space; grids of pairs are added to `columns` as they are needed.
 
     `context` is that of the parent model (`evaluate.parent_context`).

@@ -6,15 +6,15 @@ In: nothing. Out: `Outcome` and the `Minimise` protocol that `passes.solve.Solve
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, Protocol
+
+from msgspec import Struct
 
 from surgery.solving.linear import Linear
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """The answer to one question: least value of a form among the choices that keep all rows.
 
     `chosen` (candidate columns, ascending) and `value` (exact) are empty and 0 when there is no

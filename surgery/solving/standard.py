@@ -13,11 +13,11 @@ small whole numbers where the grid of alternatives allows it, and rounding can n
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from math import floor, inf
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from surgery.solving.columns import Columns
@@ -30,8 +30,7 @@ _MARGIN = 1e-7
 """Added to a cutoff of O(1) before a column is excluded in floating point."""
 
 
-@dataclass(frozen=True, slots=True)
-class Knapsack:
+class Knapsack(Struct, frozen=True):
     """One row: sum of `weights` over the active columns <= `room`, all whole and >= 0."""
 
     weights: Mapping[int, int]
@@ -73,8 +72,7 @@ class Knapsack:
         return Linear(Fraction(1 - len(cover)), terms)
 
 
-@dataclass(frozen=True, slots=True)
-class Standard:
+class Standard(Struct, frozen=True):
     """minimise `cost @ x` with `row_lower <= A @ x <= row_upper`, `0 <= x <= upper`.
 
     `A` is sparse by rows (`start`, `index`, `value`); `integer` marks the columns that are whole

@@ -11,15 +11,15 @@ import shutil
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Help, Stop
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
+class Fetched(Struct, frozen=True):
     """A model on this machine.
 
     `source` is how artefacts name it (`local:tinymoe`, `hf:org/name@0123456789ab`): no absolute

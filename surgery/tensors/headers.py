@@ -14,10 +14,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
+
+from msgspec import Struct
 
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Help, Stop
@@ -62,8 +63,7 @@ _SHOW = 5
 """How many differences a message lists."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """A tensor on disk: safetensors dtype name, shape, and where its bytes are."""
 
     name: str
@@ -77,8 +77,7 @@ class Stored:
         return self.file.end - self.file.start
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(Struct, frozen=True):
     """One safetensors file: its tensors in order of their bytes, its metadata, its size."""
 
     shard: str
@@ -87,8 +86,7 @@ class Header:
     metadata: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(Struct, frozen=True):
     """A directory of safetensors: tensors by name (sorted), and the shards that hold them."""
 
     directory: Path

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
+
+from msgspec import Struct
 
 from surgery.ops import Output
 from surgery.tensors.headers import DTYPE_BYTES, INDEX, SINGLE
@@ -19,8 +20,7 @@ METADATA: Mapping[str, str] = MappingProxyType({"format": "pt"})
 """What Transformers wants to see in a header."""
 
 
-@dataclass(frozen=True, slots=True)
-class ShardLayout:
+class ShardLayout(Struct, frozen=True):
     """One file: its name, its first bytes, then its tensors back to back."""
 
     name: str
@@ -33,8 +33,7 @@ class ShardLayout:
         return len(self.header) + sum(output.nbytes for output in self.outputs)
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(Struct, frozen=True):
     """All files of a checkpoint's weights; a single shard has no index."""
 
     shards: tuple[ShardLayout, ...]

@@ -17,9 +17,10 @@ import hashlib
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+
+from msgspec import Struct
 
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Help, Stop
@@ -30,8 +31,7 @@ from surgery.tensors.layout import METADATA, ShardLayout, layout
 from surgery.tensors.stream import CHUNK, Parents, aligned, result_shape, stream
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenTensor:
+class WrittenTensor(Struct, frozen=True):
     """A tensor on disk: its name, the shard that holds it, the SHA-256 (hex) of its bytes."""
 
     name: str

@@ -1,0 +1,35 @@
+"""What a lint rule is, and what it may look at.
+
+In: nothing. Out: `Subject` and `Rule`. A rule is one file of `surgery/rules/` that ends in a
+`RULE`; `rules/__init__.py` lists them. A rule looks and reports: it reads no file, measures
+nothing, and is silent where what it needs is missing (`spec` is `None` in a spec with errors,
+`model` and `space` where the parent cannot be resolved, `measured` where the library is empty).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from msgspec import Struct
+
+from surgery import ir
+from surgery.diagnostics import Code, Diagnostic
+from surgery.grammar import ast
+
+
+class Subject(Struct, frozen=True):
+    """Everything that is known about one spec when it is linted."""
+
+    tree: ast.Spec
+    spec: ir.Spec | None = None
+    model: ir.Model | None = None
+    space: ir.Space | None = None
+    measured: ir.Measured | None = None
+    """Scores that the library already has; an address without a score is missing from it."""
+
+
+class Rule(Struct, frozen=True):
+    """One lint: its catalogue entry and the function that looks."""
+
+    code: Code
+    check: Callable[[Subject], Iterable[Diagnostic]]
