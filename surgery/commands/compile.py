@@ -1,0 +1,43 @@
+"""`surgery compile SPEC`: the plan, and the checkpoint it describes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from surgery import console
+from surgery.commands import options
+from surgery.diagnostics import Sink
+
+
+@click.command()
+@options.spec
+@click.option("-o", "out", type=click.Path(path_type=Path), metavar="OUT", help="Output folder.")
+@click.option(
+    "--plan", type=click.Path(path_type=Path), metavar="PLAN", help="Carry out this plan."
+)
+@options.inputs
+@options.library
+@options.findings
+def command(
+    spec: str,
+    out: Path | None,
+    plan: Path | None,
+    inputs: tuple[str, ...],
+    library: Path,
+    findings: options.Format,
+) -> None:
+    """Plan, cut the checkpoint, measure the child."""
+    from surgery import pipeline
+
+    sink = Sink()
+    run = options.run_options(sink, library, inputs, findings)
+    compiled = pipeline.compile(spec, sink, run, out, plan) if run else None
+    options.tell(sink, findings)
+    if compiled is None:
+        sys.exit(console.exit_code(sink))
+    from surgery import report
+
+    click.echo(report.compiled(compiled, console.program(), console.python()))

@@ -1,0 +1,94 @@
+"""What the commands share: arguments and options, telling findings, turning a `Stop` into an exit.
+
+In: what click has read. Out: `pipeline.Options`, printed findings. Not here: any command.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from surgery import console
+from surgery.diagnostics import Sink, Stop
+from surgery.pipeline import Options
+from surgery.progress import silent
+
+_T = TypeVar("_T")
+
+
+class Format(StrEnum):
+    """How findings are written."""
+
+    FULL = "full"
+    CONCISE = "concise"
+    JSON = "json"
+    GITHUB = "github"
+    SARIF = "sarif"
+
+
+DEFAULT_LIBRARY = Path(".surgery/library")
+
+spec = click.argument("spec", metavar="SPEC")
+inputs = click.option(
+    "--set", "inputs", multiple=True, metavar="NAME=VALUE", help="Set a declared input."
+)
+library = click.option(
+    "--library",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_LIBRARY,
+    show_default=True,
+    metavar="DIR",
+    help="Where measurements are kept.",
+)
+findings = click.option(
+    "--format",
+    "findings",
+    type=click.Choice(Format, case_sensitive=False),
+    default=Format.FULL,
+    show_default="full",
+    help="How findings are written.",
+)
+json = click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+
+
+def run_options(
+    sink: Sink, library: Path, inputs: tuple[str, ...], findings: Format
+) -> Options | None:
+    """What a run may vary, or `None` and a report when a `--set` cannot be read."""
+    settings: dict[str, str] = {}
+    for text in inputs:
+        name, equals, value = text.partition("=")
+        if not equals:
+            sink.report(console.bad_setting(text))
+            return None
+        if name.strip() in settings:
+            sink.report(console.set_twice(name.strip()))
+            return None
+        settings[name.strip()] = value.strip()
+    # Where a program reads stderr, progress would be noise among the findings.
+    for_people = findings in (Format.FULL, Format.CONCISE)
+    progress = console.Progress() if for_people else silent
+    return Options(library, console.cache_folder(), settings, progress)
+
+
+def tell(sink: Sink, findings: Format) -> None:
+    """Print all findings of a run on stderr."""
+    text = console.findings(sink, findings.value)
+    if text:
+        click.echo(text, err=True)
+
+
+def stopping(work: Callable[[], _T], findings: Format = Format.FULL) -> _T:
+    """Run `work`; a `Stop` becomes findings on stderr and exit code 2."""
+    sink = Sink()
+    try:
+        return work()
+    except Stop as stop:
+        sink.report(stop.diagnostic)
+    tell(sink, findings)
+    sys.exit(2)

@@ -1,0 +1,48 @@
+"""`surgery plan SPEC`: which alternative in which layer, and why that is the best."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from surgery import console
+from surgery.commands import options
+from surgery.diagnostics import Sink
+
+
+@click.command()
+@options.spec
+@click.option("-o", "out", type=click.Path(path_type=Path), metavar="PLAN", help="Write here.")
+@options.inputs
+@options.library
+@options.findings
+def command(
+    spec: str,
+    out: Path | None,
+    inputs: tuple[str, ...],
+    library: Path,
+    findings: options.Format,
+) -> None:
+    """Choose one alternative per layer, provably best. Measures what the library lacks."""
+    from surgery import pipeline
+
+    sink = Sink()
+    target = out or Path(spec).with_suffix(".plan")
+    options.stopping(lambda: console.check_plan_target(target), findings)
+    run = options.run_options(sink, library, inputs, findings)
+    planned = pipeline.plan(spec, sink, run) if run else None
+    options.tell(sink, findings)
+    if planned is None:
+        sys.exit(console.exit_code(sink))
+    from surgery import report
+
+    options.stopping(lambda: console.write_plan(planned.plan, target), findings)
+    click.echo(report.planned(planned))
+    folder = [] if planned.spec.emits else ["-o", f"out/{Path(spec).stem}"]
+    kept = [] if library == options.DEFAULT_LIBRARY else ["--library", str(library)]
+    settings = [part for text in inputs for part in ("--set", text)]
+    words = ["compile", spec, "--plan", str(target), *folder, *settings, *kept]
+    click.echo(f"\nWritten to {target}. Next: {console.program()} {shlex.join(words)}")
