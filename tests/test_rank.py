@@ -192,11 +192,15 @@ def test_batches_do_not_change_statistics(name: str, parents: Path, tmp_path: Pa
     parent, batch = load_parent(made.model), tokens(made)
     site = Site.FFN if name == "llama" else Site.EXPERTS
     watched = [(layer, site) for layer in range(4)]
-    whole = activations.collect(parent, [batch], watched)
-    split = activations.collect(parent, [row.unsqueeze(0) for row in batch], watched)
+    total = batch.numel()
+    whole = activations.collect(parent, [batch], watched, total)
+    split = activations.collect(parent, [row.unsqueeze(0) for row in batch], watched, total)
     assert len(whole) == 4
+    sites = [criterion for criterion, ranks in rank.CRITERIA.items() if site in ranks]
     for key, found in whole.items():
-        torch.testing.assert_close(split[key].weight, found.weight, rtol=1e-5, atol=0)
+        for criterion in set(sites) - {"random"}:
+            expected = pytest.approx(found.scores(criterion), rel=1e-5)
+            assert split[key].scores(criterion) == expected
         assert torch.equal(split[key].count, found.count)
     mlp: Any = parent.module.model.layers[0].mlp
     assert not any(module._forward_pre_hooks for module in mlp.modules())

@@ -119,7 +119,18 @@ CONSTANTS: Mapping[str, tuple[str, str]] = {
 """Names with a fixed meaning: their type and documentation."""
 
 CRITERIA: Mapping[str, tuple[str, ...]] = {
-    "rank_experts": ("router_contribution",),
+    "rank_experts": (
+        "removal",
+        "router_contribution",
+        "reap",
+        "ean",
+        "man",
+        "msan",
+        "frequency",
+        "weighted_frequency",
+        "ranked_choice",
+        "random",
+    ),
     "calibrated_scales": ("max",),
 }
 """What the first argument of a function may say."""

@@ -21,6 +21,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from surgery import catalog, edits
+from surgery.checking import tables
 from surgery.diagnostics import Diagnostic, Help, Label, Sink
 from surgery.ir import Candidate, Dataset, Experts, Ffn, Model, Ranking, Site, Space, Spec
 from surgery.library import Json, Library
@@ -29,9 +30,7 @@ from surgery.scoring import data, identity
 
 CRITERIA: Mapping[str, frozenset[Site]] = {
     "channel_contribution": frozenset({Site.FFN}),
-    "router_contribution": frozenset({Site.EXPERTS}),
-    "reap": frozenset({Site.EXPERTS}),
-    "frequency": frozenset({Site.EXPERTS}),
+    **dict.fromkeys(tables.CRITERIA["rank_experts"], frozenset({Site.EXPERTS})),
     "random": frozenset({Site.FFN, Site.EXPERTS}),
 }
 """Every criterion, and the sites that it can rank. `scoring/activations.py` defines those that
@@ -221,7 +220,8 @@ def _measure(
         progress("rank", len(starts), len(starts), detail)
 
     watched = sorted({(job.layer, job.site) for job in jobs})
-    found = activations.collect(load_parent(model), batches(), watched)
+    total = int(samples.tokens.size)
+    found = activations.collect(load_parent(model), batches(), watched, total)
     return {job: _scores(found[job.layer, job.site], job.criterion) for job in jobs}
 
 
