@@ -7,6 +7,8 @@ take are a `ValueError`: `checking/edits.py` reports them.
 
 from __future__ import annotations
 
+import re
+
 from surgery.edits import attention, experts, ffn
 from surgery.edits.edit import Edit, Refusal
 from surgery.ir import Alternative, Attention, Block, Experts, Ffn, Model, Site
@@ -40,9 +42,31 @@ def known(site: Site, name: str) -> Edit:
     return edit
 
 
+_ARGUMENT = re.compile(r"([0-9]{1,12})(K?)\)?$")
+
+
+def written(site: Site, text: str) -> tuple[Edit, int] | None:
+    """The edit and its argument that a plan writes as `text`; `None` if there is none."""
+    number = _ARGUMENT.search(text)
+    value = int(number[1]) * (1024 if number[2] else 1) if number else 0
+    for edit in EDITS:
+        if edit.site is site and edit.text(value if edit.valued else 0) == text:
+            return edit, value if edit.valued else 0
+    return None
+
+
 def argument(alternative: Alternative) -> int:
     """The whole number that an alternative gives its edit, 0 if it takes none."""
     return 0 if alternative.value is None else int(alternative.value)
+
+
+def written(alternative: Alternative) -> str:
+    """An alternative as a spec writes it, without its clauses: `keep`, `retain 64`, `window 8K tok`."""
+    if alternative.value is None:
+        return alternative.edit
+    tokens = alternative.edit == "window"
+    value = f"{format_tokens(alternative.value)} tok" if tokens else str(alternative.value)
+    return f"{alternative.edit} {value}"
 
 
 def keep_text(site: Site, block: Block | None) -> str:

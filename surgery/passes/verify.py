@@ -1,0 +1,209 @@
+"""Plan + parent + checkpoint -> is this checkpoint the plan applied to the parent?
+
+In: a plan that was read, the resolved parent, a checkpoint's directory. Out: `Verified`, when every
+tensor is there, nothing else is, and each has the dtype, the shape and the bytes that the plan's
+cut of the parent gives; and `config.json` is the one that the plan's layers make. What differs is
+E0805, all of it at once. Refuses plans that were edited by hand or made of another parent
+(E0801), and parents without weights (E0001).
+
+Nothing is taken from a manifest or a cache: what the child should hold is cut from the parent once
+more, in a stream, and what it does hold is read and hashed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from pathlib import Path
+
+from msgspec import Struct
+
+from surgery import catalog, edits, sizes
+from surgery.arch.configs import child_config
+from surgery.diagnostics import Diagnostic, Help, Sink, Stop
+from surgery.edits.registry import written
+from surgery.ir import Alternative, Candidate, Decision, Model, Plan
+from surgery.lockfile import address
+from surgery.ops import Copy, Output
+from surgery.passes.resolve import read_config
+from surgery.progress import Progress
+from surgery.source import Source, Span
+from surgery.tensors.digest import tensor_digests
+from surgery.tensors.headers import Checkpoint, open_checkpoint
+from surgery.tensors.stream import CHUNK, Parents, aligned, stream
+from surgery.untrusted import shown
+
+_SHOW = 5
+"""How many differences of each kind a finding lists."""
+
+
+class Verified(Struct, frozen=True):
+    """What was compared: tensors, their bytes, and how many of them the plan changes."""
+
+    tensors: int
+    nbytes: int
+    changed: int
+
+
+def run(
+    plan: Plan, name: str, model: Model, directory: Path, sink: Sink, progress: Progress
+) -> Verified | None:
+    """Compare; `None` when a difference was reported. Raises `Stop` (E0001, E0004, E0801)."""
+    _check_plan(plan, name, model)
+    chosen = tuple(_candidate(each, model, name) for each in plan.decisions if each.artefact)
+    outputs = edits.child_outputs(model, chosen)
+    checkpoint = open_checkpoint(directory)
+    _compare_config(model, chosen, directory, sink)
+    _compare_headers(outputs, checkpoint, sink)
+    if sink.failed:
+        return None
+    _compare_contents(model, outputs, checkpoint, sink, progress)
+    if sink.failed:
+        return None
+    changed = sum(not isinstance(output.op, Copy) for output in outputs)
+    return Verified(len(outputs), sum(output.nbytes for output in outputs), changed)
+
+
+# ---- what the plan says ----------------------------------------------------------------------
+
+
+def _check_plan(plan: Plan, name: str, model: Model) -> None:
+    if plan.stated is not None:
+        raise _stale(name, "its decisions are not those that its hash was taken of")
+    if not model.digest.startswith(plan.parent[1]):
+        raise _stale(name, f"it was made for another parent than `{model.source}`")
+
+
+def _candidate(decided: Decision, model: Model, name: str) -> Candidate:
+    """The candidate of a decision, proven by its artefact hash."""
+    where = address(decided.layer, decided.site)
+    found = written(decided.site, decided.text)
+    layers = {layer.index: layer for layer in model.layers}
+    block = layers[decided.layer].block(decided.site) if decided.layer in layers else None
+    if found is None or block is None:
+        raise _stale(name, f"`{where}={decided.text}` is nothing that can be done to this parent")
+    edit, value = found
+    if edit.selects and decided.kept is None:
+        raise _stale(name, f"it does not list what `{where}` keeps")
+    nowhere = Span(Source(name, ""), 0, 0)
+    for init in edit.inits or (None,):
+        alternative = Alternative(
+            nowhere, edit.name, Fraction(value) if edit.valued else None, init=init
+        )
+        candidate = Candidate(
+            f"{where}.{decided.text}",
+            decided.layer,
+            decided.site,
+            decided.text,
+            edit.become(block, value),
+            sizes.block_cost(None, ()),
+            alternative,
+            decided.kept if edit.selects else None,
+        )
+        try:
+            artefact = edits.artefact(model, candidate)
+            edits.outputs(model, candidate)
+        except ValueError as error:
+            raise _stale(name, f"what it keeps in `{where}` does not fit: {error}") from error
+        if artefact.startswith(decided.artefact):
+            return candidate
+    raise _stale(name, f"`{where}={decided.text}` is not what its hash was taken of")
+
+
+def _stale(name: str, message: str) -> Stop:
+    helps = (Help("verify with the plan that the checkpoint was made by"),)
+    return Stop(Diagnostic(catalog.E0801, message, subject=name, helps=helps))
+
+
+# ---- what the checkpoint holds ---------------------------------------------------------------
+
+
+def _compare_config(
+    model: Model, chosen: tuple[Candidate, ...], directory: Path, sink: Sink
+) -> None:
+    expected = child_config(model, edits.child_layers(model, chosen))
+    found = read_config(directory)
+    differing = [key for key in expected if found.get(key) != expected[key]]
+    added = [key for key in found if key not in expected and key not in ("auto_map",)]
+    _report(
+        sink,
+        directory,
+        "config.json is not what the plan makes of the parent's",
+        (f"`{shown(key)}` differs" for key in (*differing, *added)),
+    )
+
+
+def _compare_headers(outputs: Iterable[Output], checkpoint: Checkpoint, sink: Sink) -> None:
+    expected = {output.name: output for output in outputs}
+    notes: list[str] = []
+    for name, output in expected.items():
+        stored = checkpoint.tensors.get(name)
+        if stored is None:
+            notes.append(f"missing: `{name}`")
+        elif (stored.dtype, stored.shape) != (output.dtype, output.shape):
+            is_ = f"{stored.dtype} {list(stored.shape)}"
+            notes.append(f"`{name}` is {is_}, the plan says {output.dtype} {list(output.shape)}")
+    notes += [f"unexpected: `{shown(name)}`" for name in checkpoint.tensors if name not in expected]
+    _report(sink, checkpoint.directory, "the tensors are not those of the plan", notes)
+
+
+def _compare_contents(
+    model: Model,
+    outputs: tuple[Output, ...],
+    checkpoint: Checkpoint,
+    sink: Sink,
+    progress: Progress,
+) -> None:
+    with tempfile.TemporaryDirectory() as fresh:
+        # A cache of its own, which is empty: every byte of the child is read.
+        found = tensor_digests(checkpoint, Path(fresh))
+    differing: list[str] = []
+    total, done = sum(output.nbytes for output in outputs), 0
+    with Parents(model) as parents:
+        for output in outputs:
+            progress("verify", done, total, "bytes")
+            done += output.nbytes
+            if _expected(output, model.contents, parents) != found[output.name]:
+                differing.append(f"`{output.name}`")
+    progress("verify", done, total, "bytes")
+    message = f"{len(differing)} of {len(outputs)} tensors differ from the plan's cut of the parent"
+    _report(sink, checkpoint.directory, message, differing)
+
+
+def _expected(output: Output, contents: Mapping[str, str], parents: Parents) -> str:
+    """SHA-256 (hex) of what the child tensor has to be."""
+    if isinstance(output.op, Copy):
+        return contents[output.op.source]
+    pipe = _Hashing()
+    stream(output.op, *parents.locate(output.op), parents, pipe)
+    return pipe.digest.hexdigest()
+
+
+class _Hashing:
+    """A pipe that keeps nothing but the hash of what runs through it."""
+
+    def __init__(self) -> None:
+        self.digest = hashlib.sha256()
+        self._view = aligned(CHUNK)
+
+    def room(self) -> memoryview:
+        """The same buffer every time."""
+        return self._view
+
+    def filled(self, count: int) -> None:
+        """Hash the first `count` bytes."""
+        self.digest.update(self._view[:count])
+
+
+def _report(sink: Sink, directory: Path, message: str, notes: Iterable[str]) -> None:
+    found = tuple(notes)
+    if not found:
+        return
+    rest = (f"and {len(found) - _SHOW} more",) if len(found) > _SHOW else ()
+    helps = (Help("write the checkpoint again with `surgery compile --plan`"),)
+    listed = (*found[:_SHOW], *rest)
+    sink.report(
+        Diagnostic(catalog.E0805, message, subject=str(directory), notes=listed, helps=helps)
+    )
