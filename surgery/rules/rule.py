@@ -9,15 +9,17 @@ nothing, and is silent where what it needs is missing (`spec` is `None` in a spe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cached_property
 
 from msgspec import Struct
 
 from surgery import ir
 from surgery.diagnostics import Code, Diagnostic
 from surgery.grammar import ast
+from surgery.solving.rows import Rows, lowered
 
 
-class Subject(Struct, frozen=True):
+class Subject(Struct, frozen=True, dict=True):
     """Everything that is known about one spec when it is linted."""
 
     tree: ast.Spec
@@ -26,6 +28,16 @@ class Subject(Struct, frozen=True):
     space: ir.Space | None = None
     measured: ir.Measured | None = None
     """Scores that the library already has; an address without a score is missing from it."""
+
+    @cached_property
+    def rows(self) -> Rows | None:
+        """The requirements and the objective as rows over the space, where that is whole.
+
+        A spec that uses what has no back end yet has no such space.
+        """
+        if self.spec is None or self.space is None or self.spec.not_yet:
+            return None
+        return lowered(self.spec, self.space, self.measured)
 
 
 class Rule(Struct, frozen=True):
