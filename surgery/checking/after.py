@@ -76,7 +76,9 @@ def _named_steps(check: Check, value: object, steps: dict[str, ast.Step]) -> boo
         return True
     good = True
     for item in value.items:
-        if isinstance(item, Word) and item.text not in steps and item.step:
+        if isinstance(item, Word) and item.text in check.main.lost:
+            good = False
+        elif isinstance(item, Word) and item.text not in steps and item.step:
             unknown(check, "step", ast.Ident(item.span, item.text), steps, "the named steps are")
             good = False
     return good

@@ -12,8 +12,9 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from surgery import catalog
-from surgery.checking.names import no_member, quoted, resolve, undefined
+from surgery.checking.names import needs_scenario, no_member, quoted, resolve, undefined
 from surgery.checking.operands import expression
+from surgery.checking.repairs import of_type, one_of, only, removing, replacing
 from surgery.checking.scope import Check, Scope
 from surgery.checking.tables import (
     CRITERIA,
@@ -35,11 +36,13 @@ from surgery.checking.values import (
     Text,
     Value,
     at,
+    noun,
 )
-from surgery.diagnostics import Label
+from surgery.diagnostics import Help, Label
 from surgery.expr import Compare, If, Metric, Number, Pick
 from surgery.grammar import ast
 from surgery.grammar.near import nearest
+from surgery.source import Span
 
 
 class MetricOf(Struct, frozen=True):
@@ -110,7 +113,8 @@ def _called_member(check: Check, func: ast.Attr, scope: Scope) -> _Callee | None
         case Entity(type="model", name=name):
             if func.name.text in METRICS:
                 return MetricOf(func.name.text, parent=True)
-            return no_member(check, f"the model `{name}`", func.name, METRICS)
+            label = "no metric of a model"
+            return no_member(check, f"the model `{name}`", func.name, METRICS, label)
         case _:
             return None
 
@@ -121,7 +125,8 @@ def _imported(check: Check, owner: Namespace, func: ast.Attr) -> _Callee:
         return Failed(func.span)
     if func.name.text not in items:
         names = [key for key, each in items.items() if not isinstance(each, ast.Import)]
-        return no_member(check, f"`{owner.name}`", func.name, names)
+        label = f"not defined in `{owner.module.source.name}`"
+        return no_member(check, f"`{owner.name}`", func.name, names, label)
     return _function(check, func, resolve(check, owner.module, func.name.text, func.span))
 
 
@@ -134,8 +139,8 @@ def _no_function(check: Check, func: ast.Name, scope: Scope) -> Failed:
 def _function(check: Check, node: ast.Expr, value: Value) -> _Callee:
     if isinstance(value, Function | Failed):
         return value
-    message = f"`{node.span.text}` is no function"
-    return check.error(catalog.E0303, message, node.span, "cannot be called")
+    message = f"`{node.span.text}` is not a function and cannot be called"
+    return check.error(catalog.E0303, message, node.span, f"this is {noun(value)}")
 
 
 # ---- arguments -------------------------------------------------------------------------------
@@ -146,19 +151,23 @@ def _bind(
 ) -> dict[str, Value] | None:
     """Arguments by parameter, each of the right type, or `None` after a report."""
     name, params = signature.name, signature.params
-    given = _assigned(check, node, signature)
+    given = _assigned(check, node, scope, signature)
     if given is None:
         return None
-    values = {p.name: _argument(check, given[p.name], scope, name, p) for p in params}
+    said = {p.name: f"`{p.name}` of `{name}`" for p in params}
+    if len(params) == 1:
+        said = {params[0].name: f"the argument of `{name}`"}
+    values = {p.name: _argument(check, given[p.name], scope, said[p.name], p) for p in params}
     if any(isinstance(value, Failed) for value in values.values()):
         return None
     return values
 
 
-def _assigned(check: Check, node: ast.Call, signature: Signature) -> dict[str, ast.Arg] | None:
+def _assigned(
+    check: Check, node: ast.Call, scope: Scope, signature: Signature
+) -> dict[str, ast.Arg] | None:
     """Which argument goes to which parameter, or `None` after a report."""
     name, params = signature.name, signature.params
-    notes = (f"its signature is `{signature}`",)
     given: dict[str, ast.Arg] = {}
     free = [p.name for p in params]
     for arg in node.args:
@@ -167,32 +176,66 @@ def _assigned(check: Check, node: ast.Call, signature: Signature) -> dict[str, a
         if key is None:
             takes = f"{len(params)} argument{'s' if len(params) != 1 else ''}"
             message = f"`{name}` takes {takes}, and {len(node.args)} are given"
-            check.error(catalog.E0303, message, span, "one too many", notes=notes)
+            helps = (_without(node, arg),)
+            check.error(
+                catalog.E0303, message, span, "one too many", notes=_signed(signature), helps=helps
+            )
             return None
         if key not in free:
             message = f"`{name}` has no parameter `{key}`"
-            check.error(catalog.E0303, message, span, "unknown parameter", notes=notes)
+            helps = one_of(span, nearest(key, free))
+            label = "unknown parameter"
+            check.error(catalog.E0303, message, span, label, notes=_signed(signature), helps=helps)
             return None
         if key in given:
             also = Label(given[key].span, "first given here")
             message = f"`{name}` is given `{key}` twice"
-            check.error(catalog.E0303, message, span, "given again", also, notes=notes)
+            check.error(catalog.E0303, message, span, "given again", also, notes=_signed(signature))
             return None
         given[key] = arg
     missing = [n for n in free if n not in given]
     if missing:
         message = f"`{name}` needs {quoted(missing)}"
-        check.error(catalog.E0303, message, node.span, "too few arguments", notes=notes)
+        lacking = tuple(p for p in params if p.name in missing)
+        helps = _completed(node, lacking, scope)
+        label = "too few arguments"
+        check.error(catalog.E0303, message, node.span, label, notes=_signed(signature), helps=helps)
         return None
     return given
 
 
-def _argument(check: Check, arg: ast.Arg, scope: Scope, name: str, param: Parameter) -> Value:
+def _signed(signature: Signature) -> tuple[str, ...]:
+    return (f"its signature is `{signature}`",)
+
+
+def _without(node: ast.Call, extra: ast.Arg) -> Help:
+    """The call up to the first argument too many."""
+    place = node.args.index(extra)
+    start = node.args[place - 1].span.end if place else extra.span.start
+    rest = Span(node.span.source, start, node.args[-1].span.end)
+    what = "it" if node.args[-1] is extra else "the rest"
+    return replacing(f"leave {what} out", rest, "")
+
+
+def _completed(node: ast.Call, missing: tuple[Parameter, ...], scope: Scope) -> tuple[Help, ...]:
+    """The call with what it lacks, where there is only one thing that each can be."""
+    values = [(p.name, only(scope.module, p.type)) for p in missing]
+    given = [f"{name}: {value}" for name, value in values if value]
+    if len(given) < len(values) or not node.span.text.endswith(")"):
+        return ()
+    at = node.args[-1].span.end if node.args else node.span.end - 1
+    text = "".join(f", {each}" for each in given) if node.args else ", ".join(given)
+    said = quoted(given)
+    return (replacing(f"add {said}", Span(node.span.source, at, at), text),)
+
+
+def _argument(check: Check, arg: ast.Arg, scope: Scope, what: str, param: Parameter) -> Value:
     value = check.value(arg.value, scope)
     found = fit(value, param.type)
     if isinstance(found, Misfit):
-        message = f"`{param.name}` of `{name}` {found.problem}"
-        return check.error(found.code, message, value.span, found.label, helps=found.helps)
+        message = f"{what} {found.problem}"
+        helps = found.helps or of_type(value.span, scope.module, param.type)
+        return check.error(found.code, message, value.span, found.label, helps=helps)
     return found
 
 
@@ -217,16 +260,16 @@ def _built_in(check: Check, node: ast.Call, builtin: Builtin, given: Mapping[str
 def _no_criterion(check: Check, function: str, parameter: str, given: Text) -> Failed:
     known = CRITERIA[function]
     message = f"`{function}` has no {parameter} `{given.text}`"
-    similar = nearest(given.text, known)
+    near = nearest(given.text, known)
+    helps = one_of(given.span, (f'"{name}"' for name in near))
     note = f"it has {quoted(known)}"
-    label = "a similar one exists" if similar else "unknown"
-    return check.error(catalog.E0201, message, given.span, label, notes=(note,))
+    return check.error(catalog.E0201, message, given.span, "unknown", notes=(note,), helps=helps)
 
 
 def _last(check: Check, node: ast.Call, count: Value) -> Value:
     if not isinstance(count, Number) or count.value < 1:
-        message = "`last` counts layers from the end: it needs a whole number of at least 1"
-        return check.error(catalog.E0309, message, count.span, "not a count of layers")
+        message = f"`last` cannot count `{count.span.text}` layers from the end"
+        return check.error(catalog.E0309, message, count.span, "wants a whole number, at least 1")
     return Pick(node.span, -whole(count), -1)
 
 
@@ -247,14 +290,14 @@ def _metric(check: Check, node: ast.Call, scope: Scope, metric: MetricOf) -> Val
     if not rule.takes:
         message = f"`{metric.name}` takes no arguments"
         span = node.args[0].span if node.args else node.span
-        return check.error(catalog.E0303, message, span, "not needed")
+        rest = Span(node.span.source, node.func.span.end, node.span.end)
+        helps = (removing(f"write `{node.func.span.text}`", rest),)
+        return check.error(catalog.E0303, message, span, "not needed", helps=helps)
     parameter = Parameter("length" if rule.takes == "tok" else "s", rule.takes)
     result = {"kv": "bytes", "memory": "bytes", "throughput": "tok/s"}.get(metric.name, "time")
     signature = Signature(metric.name, (parameter,), result)
     if not node.args and rule.takes == "scenario":
-        message = f"`{metric.name}` needs a scenario"
-        notes = (f"its signature is `{signature}`",)
-        return check.error(catalog.E0507, message, node.span, "in which one", notes=notes)
+        return needs_scenario(check, metric.name, node.span, scope.module)
     given = _bind(check, node, scope, signature)
     if given is None:
         return Failed(node.span)
@@ -262,8 +305,9 @@ def _metric(check: Check, node: ast.Call, scope: Scope, metric: MetricOf) -> Val
     if isinstance(value, Entity):
         return Metric(node.span, metric.name, rule.dimension, value.name, None, metric.parent)
     if not isinstance(value, Number) or value.value < 1:
-        message = f"`{metric.name}` needs a length that is known now, of at least 1 tok"
-        return check.error(catalog.E0309, message, value.span, "not such a length")
+        message = f"`{metric.name}` cannot be asked for `{value.span.text}`"
+        label = "wants a length that is known now, at least 1 tok"
+        return check.error(catalog.E0309, message, value.span, label)
     return Metric(node.span, metric.name, rule.dimension, None, value.value, metric.parent)
 
 

@@ -15,6 +15,7 @@ from surgery import catalog, ir
 from surgery.checking import world
 from surgery.checking.modules import Module, Named
 from surgery.checking.names import shadows, unknown
+from surgery.checking.repairs import replacing
 from surgery.checking.scope import Check, Scope
 from surgery.checking.types import Misfit, fit
 from surgery.checking.values import (
@@ -32,7 +33,7 @@ from surgery.checking.values import (
     at,
     noun,
 )
-from surgery.diagnostics import Diagnostic, Label, Sink
+from surgery.diagnostics import Diagnostic, Help, Label, Safety, Sink
 from surgery.expr import Fact, Fold, Is, LayerSet, Number, Selector
 from surgery.grammar import ast
 from surgery.grammar.parse import parse
@@ -66,7 +67,7 @@ def define(check: Check, module: Module, item: Named) -> Value:
 def _input(check: Check, module: Module, item: ast.Input) -> Value:
     name, kind = item.name.text, item.type.text
     if kind not in TYPES:
-        return unknown(check, "type", item.type, TYPES)
+        return unknown(check, "type", item.type, TYPES, "the types are")
     default: Value | None = None
     if item.default is not None:
         value = check.value(item.default, Scope(module))
@@ -83,9 +84,20 @@ def _input(check: Check, module: Module, item: ast.Input) -> Value:
         return _setting(check, module, item, check.settings[name])
     if default is None:
         message = f"the input `{name}` has no default and is not set"
-        notes = (f"set it with `--set {name}=...` to {TYPES[kind]}",)
-        return check.error(catalog.E0208, message, item.head, "no value", notes=notes)
+        set_it = Help(f"set it to {TYPES[kind]} with `--set {name}=...`")
+        helps = (set_it, *_default(item))
+        return check.error(catalog.E0208, message, item.head, "no value", helps=helps)
     return default
+
+
+def _default(item: ast.Input) -> tuple[Help, ...]:
+    """A default to start from, where its type has an example."""
+    example = TYPES[item.type.text].partition(" such as `")[2].partition("`")[0]
+    if not example:
+        return ()
+    end = Span(item.span.source, item.type.span.end, item.type.span.end)
+    text = f" = {example}"
+    return (replacing(f"give it a default, such as `{example}`", end, text, Safety.DISPLAY),)
 
 
 def _setting(check: Check, module: Module, item: ast.Input, text: str) -> Value:
@@ -111,7 +123,9 @@ def _setting(check: Check, module: Module, item: ast.Input, text: str) -> Value:
     found = fit(value, item.type.text)
     if isinstance(found, Misfit):
         message = f"`--set {name}={text}`: the input {found.problem}"
-        notes = tuple(help.text for help in found.helps)
+        # A word of a label that says what is wanted is a fact here, where nothing is marked.
+        told = (f"the input {found.label}",) if found.label.startswith("wants ") else ()
+        notes = (*told, *(help.text for help in found.helps))
         check.sink.report(Diagnostic(catalog.E0208, message, (also,), notes=notes))
         return Failed(item.span)
     return at(found, item.head) if not isinstance(found, Failed) else found
@@ -161,16 +175,17 @@ def _function(check: Check, module: Module, item: ast.Fn) -> Value:
     for param in item.params:
         if param.name.text in given:
             message = f"the parameter `{param.name.text}` is defined twice"
-            check.error(catalog.E0202, message, param.name.span, "defined again")
+            also = Label(given[param.name.text].span, "first defined here")
+            check.error(catalog.E0202, message, param.name.span, "defined again", also)
             good = False
         good = not shadows(check, param.name) and good
         if param.type.text not in TYPES:
-            unknown(check, "type", param.type, TYPES)
+            unknown(check, "type", param.type, TYPES, "the types are")
             good = False
         else:
-            given[param.name.text] = _anything(param)
+            given[param.name.text] = anything(param)
     if item.result.text not in TYPES:
-        unknown(check, "type", item.result, TYPES)
+        unknown(check, "type", item.result, TYPES, "the types are")
         good = False
     if not good:
         return Failed(item.span)
@@ -184,7 +199,7 @@ def _function(check: Check, module: Module, item: ast.Fn) -> Value:
     return found if isinstance(found, Failed) else Function(item.head, module, item)
 
 
-def _anything(param: ast.Param) -> Value:
+def anything(param: ast.Param) -> Value:
     """A value that stands for any argument: constants that nothing can be computed from."""
     kind, span = param.type.text, param.span
     if kind in NUMBERS:

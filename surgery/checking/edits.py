@@ -18,6 +18,7 @@ from surgery.checking import fields
 from surgery.checking.fields import Block
 from surgery.checking.layers import layer_condition, selector
 from surgery.checking.names import quoted, unknown
+from surgery.checking.repairs import import_edit, one_of, only, removing
 from surgery.checking.scope import Check, Scope
 from surgery.checking.tables import APPLY_SITES, EDITS, READY_SITES, EditRule
 from surgery.checking.types import Misfit, fit
@@ -43,7 +44,7 @@ def choose(check: Check, node: ast.Choose) -> ir.Choice | None:
     later: list[tuple[Span, ir.Alternative, str]] = []
     for each in node.alternatives:
         if isinstance(each, ast.Keep):
-            found.append(ir.Alternative(each.span, "keep"))
+            found.append(ir.Alternative(each.span, "keep", clause=each.span))
             continue
         made = _edit(check, each, site, scope)
         if made is None:
@@ -54,7 +55,7 @@ def choose(check: Check, node: ast.Choose) -> ir.Choice | None:
             found += made
     if not good or chosen is None or _repeated(check, found):
         return None
-    if len(found) + len(later) == 1:
+    if len(found) + len(later) == 1 and not check.main.tree.has_hole(node.span):
         _single(check, node)
     if site not in READY_SITES:
         check.later(node.head, f"`choose {site}`")
@@ -129,15 +130,38 @@ def _edit(
     name, dataset = init or (None, None)
     ranking = by[0] if by else None
     return tuple(
-        ir.Alternative(span, rule.name, value, ranking, name, dataset, when)
+        ir.Alternative(span, rule.name, value, ranking, name, dataset, when, node.span)
         for span, value in values
     )
 
 
-def _wrong(check: Check, rule: EditRule, span: Span, message: str, label: str) -> None:
+def _wrong(
+    check: Check, rule: EditRule, span: Span, message: str, label: str, *helps: Help
+) -> None:
     """E0303: what an edit takes, and how it is written."""
     notes = (f"it is written `{rule.signature}`",)
-    check.error(catalog.E0303, message, span, label, notes=notes)
+    check.error(catalog.E0303, message, span, label, notes=notes, helps=helps)
+
+
+def _clause(keyword: str, node: ast.Edit, value: ast.Expr) -> Help:
+    """Leaves out `by ...` or `init ...`, which the tree keeps without its keyword."""
+    text = value.span.source.text
+    start = text.rfind(keyword, node.span.start, value.span.start)
+    return removing("leave it out", Span(value.span.source, start, value.span.end))
+
+
+def _ranked(
+    rule: EditRule, scope: Scope, place: Span, dataset: str | None, word: str = ""
+) -> tuple[Help, ...]:
+    """Puts a ranking on a dataset into a place, and imports what it comes from."""
+    if dataset is None:
+        return ()
+    text = rule.example.replace("text", dataset)
+    edits = [Edit(place, f"{word}{text}")]
+    owner, point, _ = rule.example.partition(".")
+    if point and owner not in scope.module.imports:
+        edits.insert(0, import_edit(scope.module.source, scope.module.tree, owner))
+    return (Help(f"rank them by `{text}`", Fix(tuple(edits), Safety.UNSAFE)),)
 
 
 def _values(
@@ -147,7 +171,8 @@ def _values(
     if not rule.value:
         if node.args:
             message = f"`{rule.name}` takes no value"
-            return _wrong(check, rule, node.args[0].span, message, "not needed")
+            help = removing("leave it out", node.args[0].span.to(node.args[-1].span))
+            return _wrong(check, rule, node.args[0].span, message, "not needed", help)
         return ((node.name.span, None),)
     if not node.args:
         return _wrong(check, rule, node.name.span, f"`{rule.name}` needs a value", "how much")
@@ -156,13 +181,14 @@ def _values(
         value = check.value(arg, scope)
         fitting = fit(value, rule.value)
         if isinstance(fitting, Misfit):
-            message = f"`{rule.name}` {fitting.problem}"
+            message = f"the value of `{rule.name}` {fitting.problem}"
             check.error(fitting.code, message, arg.span, fitting.label, helps=fitting.helps)
         elif isinstance(fitting, Number) and fitting.value >= 1:
             found.append((arg.span, fitting.value))
         elif not isinstance(fitting, Failed):
-            message = f"`{rule.name}` needs a number that is known now, of at least 1"
-            check.error(catalog.E0309, message, arg.span, "not such a number")
+            message = f"the value of `{rule.name}` cannot be `{arg.span.text}`"
+            label = "wants a number that is known now, at least 1"
+            check.error(catalog.E0309, message, arg.span, label)
     return tuple(found) if len(found) == len(node.args) else None
 
 
@@ -174,20 +200,27 @@ def _ranking(
         if not rule.rankings:
             return ()
         message = f"`{rule.name}` needs a ranking to decide what stays"
-        return _wrong(check, rule, node.name.span, message, "by what ranking")
+        at = node.args[-1].span.end if node.args else node.name.span.end
+        place = Span(node.span.source, at, at)
+        helps = _ranked(rule, scope, place, only(scope.module, "dataset"), " by ")
+        return _wrong(check, rule, node.name.span, message, "by what ranking", *helps)
     value = check.value(node.by, scope)
     if isinstance(value, Failed):
         return None
     if not rule.rankings:
         message = f"`{rule.name}` takes no ranking"
-        return _wrong(check, rule, node.by.span, message, "not needed")
+        help = _clause("by", node, node.by)
+        return _wrong(check, rule, node.by.span, message, "not needed", help)
     if isinstance(value, Made) and value.name in rule.rankings:
         criterion = value.text("criterion") or value.name
         return (ir.Ranking(node.by.span, criterion, value.entity("data")),)
     what = f"`{node.by.span.text}`" if isinstance(value, Made) else noun(value)
     message = f"`{rule.name}` cannot choose what it keeps by {what}"
     notes = (f"it takes {rule.ranked}",)
-    check.error(catalog.E0302, message, node.by.span, f"this is {noun(value)}", notes=notes)
+    label = "a ranking of another kind" if noun(value) == "a ranking" else "not a ranking"
+    data = value.entity("data") if isinstance(value, Made) else None
+    helps = _ranked(rule, scope, node.by.span, data or only(scope.module, "dataset"))
+    check.error(catalog.E0302, message, node.by.span, label, notes=notes, helps=helps)
     return None
 
 
@@ -202,13 +235,13 @@ def _init(
         return None
     if not rule.inits:
         message = f"`{rule.name}` takes no initialiser"
-        return _wrong(check, rule, node.init.span, message, "not needed")
+        help = _clause("init", node, node.init)
+        return _wrong(check, rule, node.init.span, message, "not needed", help)
     if isinstance(value, Made) and value.type == "init" and value.name in rule.inits:
         return (value.name, value.entity("data"))
     text = node.init.span.text
     message = f"`{rule.name}` cannot be initialised by `{text}`"
-    fix = Fix((Edit(node.init.span, rule.inits[0]),), Safety.UNSAFE)
-    helps = (Help(f"use `{rule.inits[0]}`", fix),)
+    helps = one_of(node.init.span, rule.inits)
     notes = (f"it takes {quoted(rule.inits, 'or')}",)
     check.error(catalog.E0302, message, node.init.span, "does not fit", notes=notes, helps=helps)
     return None

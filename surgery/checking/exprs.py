@@ -19,7 +19,7 @@ from surgery.checking import calls, layers, names, units
 from surgery.checking.operands import as_number, condition, expression, number
 from surgery.checking.scope import Check, Scope
 from surgery.checking.types import fit, is_condition
-from surgery.checking.values import Entity, Failed, Items, Text, Value, noun
+from surgery.checking.values import Entity, Failed, Items, Text, Value
 from surgery.expr import Arith, Compare, Expr, If, Logic, Number
 from surgery.grammar import ast
 from surgery.ir import Machine
@@ -81,8 +81,8 @@ def _reference(
         case ast.Call():
             return calls.call(check, node, scope)
         case ast.Index():
-            message = "only `layers` can be indexed"
-            return check.error(catalog.E0302, message, node.span, "not a selection of layers")
+            message = f"`{node.value.span.text}` cannot be indexed"
+            return check.error(catalog.E0302, message, node.span, "only `layers` takes `[...]`")
 
 
 # ---- operators -------------------------------------------------------------------------------
@@ -135,16 +135,16 @@ def _several(check: Check, left: Value, right: Value, span: Span) -> Value | Non
     if isinstance(count, Number) and count.value >= 1:
         gpus = right.decl.gpus * int(count.value)
         return replace(right, span=span, name="", decl=replace(right.decl, gpus=gpus))
-    message = "a machine has a whole number of GPUs"
-    return check.error(catalog.E0309, message, left.span, f"this is {noun(left)}")
+    message = f"a machine cannot have `{left.span.text}` times the GPUs of another"
+    return check.error(catalog.E0309, message, left.span, "wants a whole number, at least 1")
 
 
 def _arith(check: Check, node: ast.Binary, a: Expr, b: Expr, dimension: Dimension) -> Value:
+    if node.op in ("/", "%") and isinstance(b, Number) and b.value == 0:
+        message = f"`{node.left.span.text}` is divided by zero"
+        return check.error(catalog.E0308, message, b.span, "this is 0")
     if not isinstance(a, Number) or not isinstance(b, Number):
         return Arith(node.span, node.op, a, b, dimension)
-    if node.op in ("/", "%") and b.value == 0:
-        message = "this divides by zero"
-        return check.error(catalog.E0308, message, b.span, "this is 0")
     value = _folded(node.op, a.value, b.value)
     if max(value.numerator.bit_length(), value.denominator.bit_length()) > _MAX_BITS:
         message = "this constant has more digits than any sensible number"

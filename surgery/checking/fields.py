@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from surgery import catalog
 from surgery.checking.names import quoted
+from surgery.checking.repairs import of_type, one_of, only, replacing, similar
 from surgery.checking.scope import Check, Scope
 from surgery.checking.tables import BLOCKS, FieldRule
 from surgery.checking.types import Misfit, fit
@@ -55,36 +56,53 @@ def read(check: Check, block: Block, scope: Scope) -> Mapping[str, Value] | None
         good = False
     missing = [rule for rule in rules.values() if rule.required and rule.name not in found]
     # A misspelt field is likely the one that is missing: one mistake, one message.
-    if missing and len(found) == len(block.fields):
-        _missing(check, block, missing)
+    # What could not be read is not missing either.
+    unread = scope.module.tree.has_hole(block.whole)
+    if missing and len(found) == len(block.fields) and not unread:
+        _missing(check, block, missing, scope)
     return values if good and not missing else None
 
 
 def _unknown(check: Check, block: Block, field: ast.Field) -> None:
     names = [rule.name for rule in BLOCKS[block.kind]]
-    similar = nearest(field.name.text, names)
-    safety = Safety.SAFE if len(similar) == 1 else Safety.UNSAFE
-    helps = tuple(
-        Help(f"use `{other}`", Fix((Edit(field.name.span, other),), safety)) for other in similar
-    )
+    span = field.name.span
+    safety = Safety.SAFE if len(nearest(field.name.text, names)) == 1 else Safety.UNSAFE
+    near = similar(field.name.text, names)
+    helps = tuple(replacing(f"use `{other}`", span, other, safety) for other in near)
     message = f"{_article(block.kind)} has no field `{field.name.text}`"
     note = f"its fields are {quoted(names)}" if names else "it has no fields at all"
-    check.error(
-        catalog.E0206, message, field.name.span, "unknown field", notes=(note,), helps=helps
-    )
+    check.error(catalog.E0206, message, span, "unknown field", notes=(note,), helps=helps)
 
 
-def _missing(check: Check, block: Block, missing: list[FieldRule]) -> None:
+def _missing(check: Check, block: Block, missing: list[FieldRule], scope: Scope) -> None:
     names = quoted(rule.name for rule in missing)
-    fields = "".join(f"  {rule.name} = {_example(rule)}\n" for rule in missing)
-    closed = block.whole.text.endswith("}")
-    end = block.whole.end - 1 if closed else block.whole.end
-    text = fields if closed else f" {{\n{fields}}}"
-    fix = Fix((Edit(Span(block.whole.source, end, end), text),), Safety.DISPLAY)
+    fix = Fix((_completed(block, missing, scope),), Safety.DISPLAY)
     message = f"{_article(block.kind)} needs {names}"
     notes = tuple(f"`{rule.name}`: {rule.doc}" for rule in missing if rule.doc)
-    helps = (Help("add what is missing", fix),)
-    check.error(catalog.E0207, message, block.head, f"lacks {names}", notes=notes, helps=helps)
+    fields = "the field" if len(missing) == 1 else "the fields"
+    helps = (Help(f"add {fields}, with a value of your own", fix),)
+    label = "not said in this block" if block.fields else "nothing is said here"
+    check.error(catalog.E0207, message, block.head, label, notes=notes, helps=helps)
+
+
+def _completed(block: Block, missing: list[FieldRule], scope: Scope) -> Edit:
+    """Inserts the missing fields: each on a line of its own, unless the block is on one line."""
+    source, end = block.whole.source, block.whole.end
+    fields = [f"{rule.name} = {_example(rule, scope)}" for rule in missing]
+    if not block.whole.text.endswith("}"):
+        lines = "".join(f"  {field}\n" for field in fields)
+        return Edit(Span(source, end, end), f" {{\n{lines}}}")
+    start = source.text.rfind("{", 0, block.fields[0].span.start if block.fields else end)
+    inside = source.text[start + 1 : end - 1]
+    if "\n" in inside:
+        # The blanks before a closing brace on a line of its own belong to the brace.
+        indent = inside[len(inside.rstrip(" ")) :]
+        at = end - 1 - len(indent)
+        return Edit(Span(source, at, at), "".join(f"{indent}  {field}\n" for field in fields))
+    if not block.fields:
+        return Edit(Span(source, start, end), f"{{ {', '.join(fields)} }}")
+    at = block.fields[-1].span.end
+    return Edit(Span(source, at, at), "".join(f", {field}" for field in fields))
 
 
 def _article(kind: str) -> str:
@@ -94,8 +112,9 @@ def _article(kind: str) -> str:
     return f"{'an' if kind[0] in 'aeh' and kind != 'hf model' else 'a'} `{kind}`"
 
 
-def _example(rule: FieldRule) -> str:
-    return rule.example or (rule.words[0] if rule.words else rule.type)
+def _example(rule: FieldRule, scope: Scope) -> str:
+    example = only(scope.module, rule.type) or rule.example
+    return example or (rule.words[0] if rule.words else rule.type)
 
 
 # ---- values ----------------------------------------------------------------------------------
@@ -106,7 +125,10 @@ def _value(check: Check, rule: FieldRule, field: ast.Field, scope: Scope) -> Val
         return _single(check, rule, field.value, scope)
     if not isinstance(field.value, ast.ListExpr):
         message = f"`{rule.name}` wants a list"
-        return check.error(catalog.E0302, message, field.value.span, "not a list")
+        text = f"[{field.value.span.text}]"
+        alone = isinstance(field.value, ast.Str if rule.type == "text" else ast.Name)
+        helps = (replacing(f"write `{text}`", field.value.span, text),) if alone else ()
+        return check.error(catalog.E0302, message, field.value.span, "not a list", helps=helps)
     items = tuple(_single(check, rule, item, scope) for item in field.value.items)
     if any(isinstance(item, Failed) for item in items):
         return Failed(field.value.span)
@@ -123,9 +145,8 @@ def _single(check: Check, rule: FieldRule, node: ast.Expr, scope: Scope) -> Valu
     if isinstance(found, Misfit):
         notes = (f"it can also be {quoted(rule.words, 'or')}",) if rule.words else ()
         message = f"`{rule.name}` {found.problem}"
-        return check.error(
-            found.code, message, value.span, found.label, notes=notes, helps=found.helps
-        )
+        helps = found.helps or of_type(value.span, scope.module, rule.type)
+        return check.error(found.code, message, value.span, found.label, notes=notes, helps=helps)
     return _bounded(check, rule, found) if rule.type in DIMENSIONS else found
 
 
@@ -146,11 +167,8 @@ def _not_a_word(check: Check, rule: FieldRule, node: ast.Expr) -> Failed:
     if rule.type == "step":
         message = f"`{rule.name}` wants names of steps"
         return check.error(catalog.E0302, message, node.span, "not a name")
-    helps = tuple(
-        Help(f"use `{other}`", Fix((Edit(node.span, other),), Safety.UNSAFE))
-        for other in nearest(node.span.text, rule.words)
-    )
-    one_of = quoted(rule.words, "or")
+    given = node.span.text.strip('"')
+    helps = one_of(node.span, similar(given, rule.words) or rule.words[:3])
     message = f"`{rule.name}` cannot be `{node.span.text}`"
-    note = f"it can be {one_of}"
-    return check.error(catalog.E0302, message, node.span, "unknown", notes=(note,), helps=helps)
+    label = f"wants {quoted(rule.words, 'or')}"
+    return check.error(catalog.E0302, message, node.span, label, helps=helps)

@@ -7,17 +7,36 @@ that run backwards (E0307), words that a part can never be (E0305), picks that a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from surgery import affine, catalog, units
 from surgery.checking.names import quoted, unknown
 from surgery.checking.operands import condition, number
+from surgery.checking.repairs import one_of, replacing
 from surgery.checking.scope import Check, Scope
 from surgery.checking.tables import WORDS
-from surgery.checking.types import replacing
 from surgery.checking.values import Failed, Items, Value, is_expr, noun
 from surgery.diagnostics import Help, Safety
 from surgery.expr import Expr, Fold, Is, LayerSet, Number, Pick, Selector
 from surgery.grammar import ast
 from surgery.grammar.near import nearest
+from surgery.source import Span
+
+_ELSEWHERE: Mapping[str, str] = {
+    "sliding": "window",
+    "local": "window",
+    "windowed": "window",
+    "sliding_attention": "window",
+    "global": "full",
+    "causal": "full",
+    "full_attention": "full",
+    "identity": "noop",
+    "removed": "noop",
+    "skipped": "noop",
+    "mlp": "dense",
+    "sparse": "moe",
+}
+"""What other tools call these words."""
 
 # ---- selectors -------------------------------------------------------------------------------
 
@@ -60,14 +79,23 @@ def _picks(check: Check, value: Value) -> tuple[Pick, ...] | None:
         case Number(dimension=units.NUMBER) if value.value.denominator == 1 and value.value >= 0:
             return (Pick(value.span, int(value.value), int(value.value)),)
         case Number(dimension=units.NUMBER):
-            message = "layers are counted from 0 in whole numbers"
-            helps = (Help("count from the end with `last(n)`"),) if value.value < 0 else ()
-            check.error(catalog.E0309, message, value.span, "no layer", helps=helps)
+            message = f"there is no layer `{value.span.text}`"
+            label = "layers are counted from 0 in whole numbers"
+            check.error(catalog.E0309, message, value.span, label, helps=_from_the_end(value))
         case _:
-            what = "depends on the model" if is_expr(value) else f"is {noun(value)}"
-            message = f"`layers[...]` takes numbers and ranges that are known now, and this {what}"
-            check.error(catalog.E0302, message, value.span, f"this {what}")
+            text = f"`{value.span.text}` does not name layers that are known now"
+            label = "depends on the model" if is_expr(value) else f"this is {noun(value)}"
+            notes = ("`layers[...]` takes numbers, ranges such as `0..3`, and `last(n)`",)
+            check.error(catalog.E0302, text, value.span, label, notes=notes)
     return None
+
+
+def _from_the_end(value: Number) -> tuple[Help, ...]:
+    """`layers[-2]` is `layers[last(2)]`, if only one layer were meant."""
+    if value.value >= 0 or value.value.denominator != 1:
+        return ()
+    text = f"last({-value.value})"
+    return (replacing(f"count from the end: `{text}`", value.span, text, Safety.DISPLAY),)
 
 
 def layer_range(check: Check, node: ast.Range) -> Value:
@@ -75,15 +103,19 @@ def layer_range(check: Check, node: ast.Range) -> Value:
     low, high = node.low, node.high
     for end in (low, high):
         if end.unit or end.magnitude or end.value.denominator != 1:
-            message = "the ends of a range are layers: plain whole numbers"
-            return check.error(catalog.E0302, message, end.span, "no layer")
+            message = "the ends of a range of layers are plain whole numbers"
+            text = end.span.text
+            helps = ()
+            if end.value.denominator == 1 and not end.magnitude:
+                helps = (replacing(f"write `{end.number}`", end.span, end.number),)
+            label = f"`{text}` is none"
+            return check.error(catalog.E0302, message, end.span, label, helps=helps)
     if low.value > high.value:
-        message = f"the range {node.span.text} runs backwards"
+        message = f"the range `{node.span.text}` runs backwards"
         text = f"{high.number}..{low.number}"
         helps = (replacing(f"write `{text}`", node.span, text, Safety.SAFE),)
-        return check.error(
-            catalog.E0307, message, node.span, f"{high.number} comes before", helps=helps
-        )
+        label = f"{high.number} comes before {low.number}"
+        return check.error(catalog.E0307, message, node.span, label, helps=helps)
     return Pick(node.span, int(low.value), int(high.value))
 
 
@@ -115,25 +147,37 @@ def is_test(check: Check, node: ast.Is, scope: Scope) -> Value:
             return unknown(check, "part of a layer", ident, WORDS, "`is` tests")
         message = f"`is` tests a part of a layer, and `{text}` is none"
         note = f"the parts are {quoted(WORDS)}"
+        helps = one_of(node.value.span, (w for w in WORDS if node.word.text in WORDS[w]))
+        label = "cannot be tested"
         return check.error(
-            catalog.E0305, message, node.value.span, "not a part of a layer", notes=(note,)
+            catalog.E0305, message, node.value.span, label, notes=(note,), helps=helps
         )
     site, word = node.value.text, node.word.text
     if word not in WORDS[site]:
         message = f"`{site}` is never `{word}`"
-        helps = tuple(
-            replacing(f"use `{other}`", node.word.span, other)
-            for other in nearest(word, WORDS[site])
-        )
+        words = WORDS[site]
+        near = nearest(word, words) or tuple(w for w in words if w == _ELSEWHERE.get(word))
+        helps = one_of(node.word.span, near or (words if len(words) < 3 else ()))
         note = f"`{site}` can be {quoted(WORDS[site], 'or')}"
+        label = "no layer is ever this"
         return check.error(
-            catalog.E0305, message, node.word.span, "never true", notes=(note,), helps=helps
+            catalog.E0305, message, node.word.span, label, notes=(note,), helps=helps
         )
     if not scope.layer:
         message = f"`{node.span.text}` is about a layer, and no layer is at hand here"
-        help = Help(f"fold over the layers, as in `count(layers where {node.span.text})`")
-        return check.error(catalog.E0201, message, node.span, "of which layer", helps=(help,))
+        return check.error(
+            catalog.E0201, message, node.span, "of which layer", helps=_folded(node.span)
+        )
     return Is(node.span, site, word, node.negated)
+
+
+def _folded(test: Span) -> tuple[Help, ...]:
+    """Ways to ask all layers what can be asked of one."""
+    folds = (("all layers", f"every(layers: {test.text})"), ("any", f"some(layers: {test.text})"))
+    return tuple(
+        replacing(f"to ask {what}, write `{text}`", test, text, Safety.DISPLAY)
+        for what, text in folds
+    )
 
 
 # ---- folds -----------------------------------------------------------------------------------
@@ -156,8 +200,8 @@ def _body(check: Check, node: ast.Fold, scope: Scope) -> Expr | Failed | None:
             return None
         example = f"{node.kind}(layers: {'experts >= 8' if tests else 'experts'})"
         message = f"`{node.kind}` needs to know what of each layer"
-        notes = (f"it is written `{example}`",)
-        return check.error(catalog.E0303, message, node.span, "no `:` and body", notes=notes)
+        helps = (replacing(f"write it as in `{example}`", node.span, example, Safety.DISPLAY),)
+        return check.error(catalog.E0303, message, node.span, "no `:` and body", helps=helps)
     if tests:
         return layer_condition(check, node.body, scope, f"`{node.kind}`") or Failed(node.span)
     found = number(check, node.body, scope.at_layer())

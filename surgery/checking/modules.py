@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
 from msgspec import Struct
 
 from surgery import catalog
-from surgery.diagnostics import Code, Diagnostic, Label, Sink
+from surgery.diagnostics import Code, Diagnostic, Edit, Fix, Help, Label, Safety, Sink
 from surgery.grammar import ast
+from surgery.grammar.near import nearest
 from surgery.grammar.parse import parse
-from surgery.grammar.scan import chunks, lexemes
 from surgery.source import Source, Span
 
 MAX_DEPTH = 16
 """Longest chain of imports."""
+
+_STANDARD = Path(__file__).parent.parent / "std"
 
 Named: TypeAlias = (
     ast.Import
@@ -36,9 +37,6 @@ Named: TypeAlias = (
     | ast.Dataset
     | ast.Score
 )
-
-
-_DEFINING = ("model", "input", "let", "fn", "machine", "scenario", "dataset", "score")
 
 
 class Module(Struct, frozen=True, eq=False):
@@ -69,10 +67,13 @@ class Module(Struct, frozen=True, eq=False):
         return f"{self.name}.{name}" if self.name else name
 
 
-def load(tree: ast.Spec, sink: Sink) -> Module:
-    """The module of a spec, with everything that it imports."""
+def load(tree: ast.Spec, sink: Sink, texts: Mapping[str, str] | None = None) -> Module:
+    """The module of a spec, with everything that it imports.
+
+    `texts` are files by path that an editor has open: what it shows counts, not what is on disk.
+    """
     path = Path(tree.span.source.name)
-    loader = _Loader(sink, path.parent)
+    loader = _Loader(sink, path.parent, texts or {})
     return loader.module(tree, "", PurePosixPath(), (_Step(path.name, None),))
 
 
@@ -91,9 +92,10 @@ class _Step(Struct, frozen=True):
 class _Loader:
     """Reads every file once."""
 
-    def __init__(self, sink: Sink, root: Path) -> None:
+    def __init__(self, sink: Sink, root: Path, texts: Mapping[str, str]) -> None:
         self.sink = sink
         self.root = root
+        self.texts = texts
         self.done: dict[str, Module] = {}
 
     def module(
@@ -105,8 +107,9 @@ class _Loader:
         for item in items.values():
             if isinstance(item, ast.Import) and (found := self._import(item, folder, chain)):
                 imports[item.name.text] = found
-        lost = _lost(tree) - items.keys()
-        return Module(name, tree.span.source, tree, folder, items, imports, lost, _broken(tree))
+        lost = frozenset(each.name for each in tree.unread if each.name) - items.keys()
+        broken = tuple(each.keyword for each in tree.unread)
+        return Module(name, tree.span.source, tree, folder, items, imports, lost, broken)
 
     def _items(self, tree: ast.Spec) -> dict[str, Named]:
         items: dict[str, Named] = {}
@@ -119,10 +122,17 @@ class _Loader:
         return items
 
     def _error(
-        self, code: Code, message: str, at: Span, label: str, *also: Label, note: str = ""
+        self,
+        code: Code,
+        message: str,
+        at: Span,
+        label: str,
+        *also: Label,
+        note: str = "",
+        helps: tuple[Help, ...] = (),
     ) -> None:
-        labels = (Label(at, label, primary=True), *also)
-        self.sink.report(Diagnostic(code, message, labels, notes=(note,) if note else ()))
+        labels, notes = (Label(at, label, primary=True), *also), (note,) if note else ()
+        self.sink.report(Diagnostic(code, message, labels, notes=notes, helps=helps))
 
     def _import(
         self, item: ast.Import, folder: PurePosixPath, chain: tuple[_Step, ...]
@@ -150,10 +160,10 @@ class _Loader:
         if text not in self.done:
             module = _standard(text.removeprefix("std/"))
             if module is None:
-                shipped = ", ".join(f"`std/{name}`" for name in _shipped())
+                listed = ", ".join(f"`std/{name}`" for name in _shipped())
                 message = f"there is no standard file `{text}`"
-                note = f"the standard files are {shipped}"
-                self._error(catalog.E0001, message, at, "not shipped", note=note)
+                note, helps = f"the standard files are {listed}", _instead(at, text[4:], _shipped())
+                self._error(catalog.E0001, message, at, "not shipped", note=note, helps=helps)
                 return None
             self.done[text] = module
         return self.done[text]
@@ -175,18 +185,39 @@ class _Loader:
 
     def _read(self, path: PurePosixPath, at: Span) -> ast.Spec | None:
         name = str(self.root / path)
+        if name in self.texts:
+            return parse(Source(name, self.texts[name]), self.sink)
         try:
             text = Path(name).read_bytes().decode("utf-8")
         except OSError as error:
             reason = error.strerror or "not readable"
             message = f"cannot read `{name}`: {reason.lower()}"
-            self._error(catalog.E0001, message, at, "asked for here")
+            helps = _instead(at, path.name, _beside(Path(name)))
+            self._error(catalog.E0001, message, at, "asked for here", helps=helps)
         except UnicodeDecodeError as error:
             message = f"`{name}` is not UTF-8 text: wrong byte at offset {error.start}"
             self._error(catalog.E0002, message, at, "asked for here")
         else:
             return parse(Source(name, text), self.sink)
         return None
+
+
+def _beside(path: Path) -> tuple[str, ...]:
+    """The names of the specs in the folder of a missing one."""
+    try:
+        return tuple(sorted(each.name for each in path.parent.iterdir() if each.suffix == ".surg"))
+    except OSError:
+        return ()
+
+
+def _instead(at: Span, wanted: str, names: Iterable[str]) -> tuple[Help, ...]:
+    """Offers files with similar names in the place of the one that an import asks for."""
+    by_stem = {name.removesuffix(".surg"): name for name in names}
+    near = [by_stem[stem] for stem in nearest(wanted.removesuffix(".surg"), by_stem)]
+    before = at.text[1:-1].removesuffix(wanted)
+    return tuple(
+        Help(f"use `{name}`", Fix((Edit(at, f'"{before}{name}"'),), Safety.UNSAFE)) for name in near
+    )
 
 
 def _normal(path: PurePosixPath) -> PurePosixPath | None:
@@ -203,8 +234,13 @@ def _normal(path: PurePosixPath) -> PurePosixPath | None:
 
 
 def _shipped() -> tuple[str, ...]:
-    names = (path.name for path in files("surgery").joinpath("std").iterdir())
+    names = (path.name for path in _STANDARD.iterdir())
     return tuple(sorted(name for name in names if name.endswith(".surg")))
+
+
+def standard_names() -> tuple[str, ...]:
+    """What the standard files are usually imported as: their names without the ending."""
+    return tuple(name.removesuffix(".surg") for name in _shipped())
 
 
 @functools.cache
@@ -212,7 +248,7 @@ def _standard(name: str) -> Module | None:
     """A file of `surgery/std`, parsed once per process; such files import nothing."""
     if name not in _shipped():
         return None
-    text = files("surgery").joinpath("std", name).read_text(encoding="utf-8")
+    text = (_STANDARD / name).read_text(encoding="utf-8")
     sink = Sink()
     tree = parse(Source(f"std/{name}", text), sink)
     if sink.failed:
@@ -220,24 +256,3 @@ def _standard(name: str) -> Module | None:
     items = {item.name.text: item for item in definitions(tree)}
     stem = name.removesuffix(".surg")
     return Module(stem, tree.span.source, tree, PurePosixPath("std"), items, {}, frozenset())
-
-
-def _lost(tree: ast.Spec) -> frozenset[str]:
-    """Names that statements define or would have defined, had they parsed."""
-    text = tree.span.source.text
-    names: set[str] = set()
-    for chunk in chunks(text, lexemes(text)):
-        words = [lexeme.text for lexeme in chunk.lexemes if lexeme.kind == "word"]
-        if chunk.keyword == "import" and "as" in words[:-1]:
-            names.add(words[words.index("as") + 1])
-        elif chunk.keyword in _DEFINING and len(words) > 1:
-            names.add(words[1])
-    return frozenset(names)
-
-
-def _broken(tree: ast.Spec) -> tuple[str, ...]:
-    """Keywords of statements in the text that are missing from the tree."""
-    read = {item.span.start for item in tree.items}
-    text = tree.span.source.text
-    found = chunks(text, lexemes(text))
-    return tuple(chunk.keyword for chunk in found if chunk.start not in read)

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from fractions import Fraction
 
 from surgery import catalog
-from surgery.checking.modules import Module
+from surgery.checking.modules import Module, standard_names
+from surgery.checking.repairs import declared, importing, replacing, similar, through_import
 from surgery.checking.scope import Check, Scope
 from surgery.checking.tables import (
     BUILT_IN,
@@ -24,8 +25,8 @@ from surgery.checking.tables import (
     METRICS,
     WORDS,
 )
-from surgery.checking.values import Entity, Failed, Made, Namespace, Value, at
-from surgery.diagnostics import Diagnostic, Edit, Fix, Help, Label, Safety, Stop
+from surgery.checking.values import Entity, Failed, Made, Namespace, Value, at, noun
+from surgery.diagnostics import Diagnostic, Help, Label, Safety, Stop
 from surgery.expr import Expr, Fact, LayerFact, Metric, Number
 from surgery.grammar import ast
 from surgery.grammar.near import nearest
@@ -92,13 +93,13 @@ def _circular(check: Check, module: Module, key: tuple[str, str], span: Span) ->
     item = module.items[key[1]]
     verb = "calls" if isinstance(item, ast.Fn) else "needs"
     if len(route) == 1:
-        message = f"`{key[1]}` {verb} itself"
+        message = f"`{key[1]}` {verb} itself and so has no value"
     else:
         steps = ", which needs ".join(f"`{name}`" for name in (*route[1:], key[1]))
         message = f"`{key[1]}` {verb} itself: it needs {steps}"
     also = Label(item.head, "defined here")
     # Every definition on the way is broken by this one mistake.
-    return check.error(catalog.E0204, message, span, "needs itself here", also)
+    return check.error(catalog.E0204, message, span, "needed again here", also)
 
 
 # ---- words used as values --------------------------------------------------------------------
@@ -136,8 +137,8 @@ def _undefined_value(check: Check, name: str, span: Span, scope: Scope) -> Faile
         return check.error(catalog.E0303, message, span, "not called", notes=(note,))
     if name in LAYER_FACTS:
         message = f"`{name}` is a property of a layer, and no layer is at hand here"
-        help = f"fold over the layers, as in `max(layers: {name})`, or use `parent.{name}`"
-        return check.error(catalog.E0201, message, span, "of which layer", helps=(Help(help),))
+        helps = _of_all_layers(name, span, scope.module)
+        return check.error(catalog.E0201, message, span, "of which layer", helps=helps)
     if name in WORDS:
         words = quoted((f"{name} is {word}" for word in WORDS[name]), "or")
         message = f"`{name}` is a part of a layer and has no value of its own"
@@ -154,23 +155,36 @@ def metric_name(check: Check, name: str, span: Span, module: Module) -> Expr | F
         return Metric(span, name, rule.dimension)
     if rule.takes == "tok":
         message = f"`{name}` needs a length"
-        help = Help(f"say for how many tokens: `{name}(64K tok)`")
+        text = f"{name}(64K tok)"
+        help = replacing(f"say for how many tokens: `{text}`", span, text, Safety.DISPLAY)
         return check.error(catalog.E0303, message, span, "at what length", helps=(help,))
     return needs_scenario(check, name, span, module)
 
 
+def _of_all_layers(name: str, span: Span, module: Module) -> tuple[Help, ...]:
+    """What can be said about all layers, or about the model, with a property of a layer."""
+    largest = f"max(layers: {name})"
+    helps = [replacing(f"ask all layers: `{largest}`", span, largest, Safety.DISPLAY)]
+    if name in FACTS:
+        facts = [f"{model}.{name}" for model in declared(module, "model")]
+        helps += [replacing(f"ask the model: `{f}`", span, f, Safety.DISPLAY) for f in facts]
+    return tuple(helps)
+
+
 def needs_scenario(check: Check, name: str, span: Span, module: Module) -> Failed:
-    """E0507, with the scenarios that could be meant."""
-    scenarios = sorted(n for n, item in module.items.items() if isinstance(item, ast.Scenario))
+    """E0507, with the scenarios that could be meant; `span` covers the name or the empty call."""
+    metric = span.text.partition("(")[0].rstrip()
     helps = tuple(
-        Help(
+        replacing(
             f"measure it in the scenario `{scenario}`",
-            Fix((Edit(span, f"{name}({scenario})"),), Safety.DISPLAY),
+            span,
+            f"{metric}({scenario})",
+            Safety.DISPLAY,
         )
-        for scenario in scenarios
+        for scenario in declared(module, "scenario")
     ) or (Help("declare one: `scenario chat on ... { ... }`"),)
     message = f"`{name}` needs a scenario"
-    return check.error(catalog.E0507, message, span, "in which scenario", helps=helps)
+    return check.error(catalog.E0507, message, span, "in which one", helps=helps)
 
 
 def undefined(
@@ -178,31 +192,29 @@ def undefined(
 ) -> Failed:
     """E0201, with similar names and where they are defined."""
     items = scope.module.items
-    similar = nearest(name, {*items, *scope.locals, *builtin})
+    near = similar(name, sorted({*items, *scope.locals, *builtin}))
     also: list[Label] = []
     helps: list[Help] = []
-    for other in similar:
+    for other in near:
         item = items.get(other)
         kind = _KINDS[type(item)] if item else "a parameter" if other in scope.locals else "a name"
         if item:
             also.append(Label(item.head, f"{kind} with a similar name is defined here"))
-        fix = Fix((Edit(span, other),), Safety.UNSAFE)
-        helps.append(Help(f"use the {kind.split(' ', 1)[1]} `{other}`", fix))
+        helps.append(replacing(f"use the {kind.split(' ', 1)[1]} `{other}`", span, other))
+    helps += through_import(scope.module, span, name)
+    if not helps and name in standard_names():
+        helps.append(importing(scope.module, name))
     message = f"there is no name `{name}` here"
     return check.error(catalog.E0201, message, span, "not defined", *also, helps=tuple(helps))
 
 
-def unknown(
-    check: Check, what: str, ident: ast.Ident, names: Iterable[str], notes: str = "they are"
-) -> Failed:
+def unknown(check: Check, what: str, ident: ast.Ident, names: Iterable[str], notes: str) -> Failed:
     """E0201 for a word from a fixed list: a site, an edit, a type, a kind of step."""
     known = tuple(names)
-    helps = tuple(
-        Help(f"use `{other}`", Fix((Edit(ident.span, other),), Safety.UNSAFE))
-        for other in nearest(ident.text, known)
-    )
+    near = similar(ident.text, known)
+    helps = tuple(replacing(f"use `{other}`", ident.span, other) for other in near)
     message = f"there is no {what} `{ident.text}`"
-    note = f"{notes} {quoted(known)}" if known else "none has been named"
+    note = f"{notes} {quoted(known)}" if known else f"no {what} has been named"
     return check.error(catalog.E0201, message, ident.span, "unknown", notes=(note,), helps=helps)
 
 
@@ -221,15 +233,17 @@ def member(check: Check, value: Value, name: ast.Ident, span: Span, module: Modu
         case Entity(decl=Machine() as machine):
             return _machine_fact(check, machine, name, span)
         case _:
-            message = f"`{value.span.text}` has no members"
-            return check.error(catalog.E0205, message, name.span, "no such member")
+            message = f"`{value.span.text}` has no member `{name.text}`"
+            label = f"{noun(value)} has no members"
+            return check.error(catalog.E0205, message, name.span, label)
 
 
 def _model_fact(check: Check, model: str, name: ast.Ident, span: Span, module: Module) -> Value:
     if name.text in FACTS:
         return Fact(span, name.text, FACTS[name.text])
     if name.text not in METRICS:
-        return no_member(check, f"the model `{model}`", name, (*FACTS, *METRICS))
+        label = "no fact or metric of a model"
+        return no_member(check, f"the model `{model}`", name, (*FACTS, *METRICS), label)
     # A metric that needs an argument; what it says is about its name alone.
     metric_name(check, name.text, name.span, module)
     return Failed(span)
@@ -244,7 +258,8 @@ def _exported(
     if name.text in inner.lost:
         return Failed(span)
     names = [key for key, each in inner.items.items() if not isinstance(each, ast.Import)]
-    return no_member(check, f"`{namespace.name}`", name, names)
+    label = f"not defined in `{inner.source.name}`"
+    return no_member(check, f"`{namespace.name}`", name, names, label)
 
 
 def _machine_fact(check: Check, machine: Machine, name: ast.Ident, span: Span) -> Value:
@@ -252,7 +267,8 @@ def _machine_fact(check: Check, machine: Machine, name: ast.Ident, span: Span) -
     fields = dict(machine.fields)
     names = ("gpus", *fields)
     if name.text not in names:
-        return no_member(check, f"the machine `{machine.name or machine.device}`", name, names)
+        what = f"the machine `{machine.name or machine.device}`"
+        return no_member(check, what, name, names, "not among what it declares")
     dimension = MACHINE_FACTS[name.text]
     if name.text == "gpus":
         return Number(span, Fraction(machine.gpus), dimension)
@@ -260,25 +276,22 @@ def _machine_fact(check: Check, machine: Machine, name: ast.Ident, span: Span) -
     return Number(span, fields[name.text] * count, dimension)
 
 
-def no_member(check: Check, what: str, name: ast.Ident, names: Iterable[str]) -> Failed:
+def no_member(check: Check, what: str, name: ast.Ident, names: Iterable[str], label: str) -> Failed:
     """E0205, with the similar member if there is one."""
     known = tuple(dict.fromkeys(names))
-    similar = nearest(name.text, known)
-    safety = Safety.SAFE if len(similar) == 1 else Safety.UNSAFE
-    helps = tuple(
-        Help(f"use `{other}`", Fix((Edit(name.span, other),), safety)) for other in similar
-    )
+    safety = Safety.SAFE if len(nearest(name.text, known)) == 1 else Safety.UNSAFE
+    near = similar(name.text, known)
+    helps = tuple(replacing(f"use `{other}`", name.span, other, safety) for other in near)
     note = f"it has {quoted(known)}" if known else "it defines nothing"
     message = f"{what} has no member `{name.text}`"
-    return check.error(
-        catalog.E0205, message, name.span, "no such member", notes=(note,), helps=helps
-    )
+    return check.error(catalog.E0205, message, name.span, label, notes=(note,), helps=helps)
 
 
 def shadows(check: Check, ident: ast.Ident) -> bool:
     """Report a definition whose name means something already (E0202)."""
     if ident.text not in BUILT_IN:
         return False
-    message = f"`{ident.text}` is defined already: it is built in"
-    check.error(catalog.E0202, message, ident.span, "a built-in name")
+    message = f"`{ident.text}` is a built-in name and cannot be defined again"
+    helps = (Help("use another name"),)
+    check.error(catalog.E0202, message, ident.span, "means something already", helps=helps)
     return True

@@ -30,8 +30,8 @@ def as_number(check: Check, value: Value) -> Expr | None:
     """A value as a number: a score stands for its total."""
     found = fit(value, "number")
     if isinstance(found, Misfit):
-        message = f"a number is needed here, and this is {noun(value)}"
-        check.error(catalog.E0302, message, value.span, f"this is {noun(value)}")
+        message = f"{noun(value)} cannot be used as a number"
+        check.error(catalog.E0302, message, value.span, "a number is needed here")
         return None
     return None if isinstance(found, Failed) else expression(found)
 
@@ -43,7 +43,7 @@ def condition(check: Check, node: ast.Expr, scope: Scope, where: str) -> Expr | 
         return None
     if is_condition(value):
         return expression(value)
-    message = f"{where} needs a condition, and this is {noun(value)}"
+    message = f"{where} needs a condition, not {noun(value)}"
     note = "a comparison such as `a <= b` is a condition, and so is a test such as `a is b`"
-    check.error(catalog.E0304, message, value.span, f"this is {noun(value)}", notes=(note,))
+    check.error(catalog.E0304, message, value.span, "neither true nor false", notes=(note,))
     return None

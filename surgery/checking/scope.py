@@ -50,7 +50,7 @@ class Check(Struct):
     entities: dict[tuple[EntityType, str], Entity] = field(
         default_factory=dict[tuple[EntityType, str], Entity]
     )
-    not_yet: list[NotYet] = field(default_factory=list[NotYet])
+    not_yet: dict[NotYet, None] = field(default_factory=dict[NotYet, None])
     meaning: list[object] = field(default_factory=list[object])
     work: int = 0
     price: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
@@ -61,9 +61,7 @@ class Check(Struct):
 
     def later(self, span: Span, what: str) -> None:
         """Note a statement or expression that has no back end yet."""
-        noted = NotYet(span, what)
-        if noted not in self.not_yet:
-            self.not_yet.append(noted)
+        self.not_yet[NotYet(span, what)] = None
 
     def error(
         self,

@@ -6,19 +6,19 @@ spec itself all belong to it; those of imported files when it refers to them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TypeAlias, TypeVar
 
 from msgspec import Struct
 
 from surgery import affine, ir
 from surgery.checking.define import input_text
-from surgery.checking.digest import canonical, digest
 from surgery.checking.names import resolve
 from surgery.checking.scope import Check
 from surgery.checking.values import Decl, Entity, EntityType, Failed
 from surgery.expr import Expr, Metric, ScoreTotal
 from surgery.grammar import ast
+from surgery.ir.digest import canonical
 
 _D = TypeVar("_D")
 _Key: TypeAlias = tuple[EntityType, str]
@@ -41,14 +41,15 @@ def assemble(
 ) -> ir.Spec:
     """The spec; there must be an objective."""
     assert wishes.objective is not None
-    world = _reached(check, choices, wishes, emits)
+    used = _used(check, choices, wishes)
+    world = _reached(check, (*used, *(("dataset", each.judge) for each in emits if each.judge)))
     machines = _sorted(world, ir.Machine)
     scenarios = _sorted(world, ir.Scenario)
     datasets = _sorted(world, ir.Dataset)
     scores = _sorted(world, ir.Score)
     inputs = _inputs(check)
     # Not the emits: where a child is written, in which shards and what judges it decide nothing.
-    decided = _reached(check, choices, wishes, ())
+    decided = _reached(check, used)
     told = (*(entity.decl for entity in decided if entity.type != "model"), *inputs, *choices)
     expected = (("expect", each) for each in wishes.expects)
     meaning = (model, *told, *wishes.requirements, wishes.objective, *expected, *check.meaning)
@@ -67,7 +68,7 @@ def assemble(
         objective=wishes.objective,
         emits=tuple(sorted(emits, key=lambda each: (each.kind, each.path))),
         not_yet=tuple(sorted(check.not_yet, key=lambda each: (each.what, each.span.start))),
-        digest=digest(meaning),
+        meaning=meaning,
     )
 
 
@@ -78,7 +79,8 @@ def _order(choice: ir.Choice) -> tuple[int, int, str]:
 
 
 def _by_label(each: ir.Requirement) -> tuple[str, str]:
-    return (each.label or "", canonical(each))
+    # No label is given twice.
+    return (each.label, "") if each.label else ("", canonical(each))
 
 
 def _inputs(check: Check) -> tuple[ir.InputValue, ...]:
@@ -102,17 +104,19 @@ def _sorted(world: list[Entity], kind: type[_D]) -> tuple[_D, ...]:
     return tuple(each.decl for each in found if isinstance(each.decl, kind))
 
 
-def _reached(
-    check: Check, choices: tuple[ir.Choice, ...], wishes: Wishes, emits: tuple[ir.Emit, ...]
-) -> list[Entity]:
-    """What the spec declares, what it refers to, and what these refer to."""
-    waiting: list[_Key] = [
+def _used(check: Check, choices: tuple[ir.Choice, ...], wishes: Wishes) -> tuple[_Key, ...]:
+    """What the spec declares and what it refers to."""
+    return (
         *(key for key in check.entities if key[1] in check.main.items),
         *(key for choice in choices for one in choice.alternatives for key in _texts(one)),
         *(key for each in (*wishes.expects, *wishes.requirements) for key in _names(each.expr)),
         *(_names(wishes.objective.expr) if wishes.objective else ()),
-        *(("dataset", emit.judge) for emit in emits if emit.judge),
-    ]
+    )
+
+
+def _reached(check: Check, used: Iterable[_Key]) -> list[Entity]:
+    """What is used, and what that refers to."""
+    waiting = list(used)
     found: dict[_Key, Entity] = {}
     while waiting:
         key = waiting.pop()

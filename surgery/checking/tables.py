@@ -307,7 +307,13 @@ BLOCKS: Mapping[str, tuple[FieldRule, ...]] = {
     "wheel model": (FieldRule("sha256", "text", "digest of the GGUF file inside"),),
     "device": (
         FieldRule("memory", "bytes", "memory of one GPU", required=True, example="80GB"),
-        FieldRule("bandwidth", "rate", "of its memory", required=True, example="3.35TB / 1 s"),
+        FieldRule(
+            "bandwidth",
+            "rate",
+            "bytes per second of its memory",
+            required=True,
+            example="3.35TB / 1 s",
+        ),
         FieldRule("compute", "compute", "dense BF16 operations per second"),
         FieldRule("interconnect", "rate", "to the other GPUs, both directions together"),
     ),

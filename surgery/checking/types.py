@@ -7,11 +7,13 @@ itself, because the same rule serves fields (E0302), arguments (E0302) and `--se
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 from msgspec import Struct
 
 from surgery import catalog, units
+from surgery.checking.repairs import replacing
 from surgery.checking.values import (
     DIMENSIONS,
     OTHER_TYPES,
@@ -26,14 +28,13 @@ from surgery.checking.values import (
     is_truth,
     noun,
 )
-from surgery.diagnostics import Code, Edit, Fix, Help, Safety
+from surgery.diagnostics import Code, Help
 from surgery.expr import Number, ScoreTotal
-from surgery.source import Span
 from surgery.units import Dimension
 
 
 class Misfit(Struct, frozen=True):
-    """Why a value does not have a type: `problem` completes "`name` ..."."""
+    """Why a value does not have a type: `problem` completes "`name` ...", `label` says more."""
 
     code: Code
     problem: str
@@ -66,8 +67,8 @@ def fit(value: Value, type_name: str) -> Value | Misfit:
 
 
 def _mismatch(value: Value, type_name: str, *helps: Help) -> Misfit:
-    problem = f"wants {wanted(type_name)}, and this is {noun(value)}"
-    return Misfit(catalog.E0302, problem, f"this is {noun(value)}", helps)
+    label = f"wants {wanted(type_name)}"
+    return Misfit(catalog.E0302, f"cannot be {noun(value)}", label, helps)
 
 
 def _number(value: Value, type_name: str) -> Value | Misfit:
@@ -96,25 +97,27 @@ def _ratio(value: Number) -> Value | Misfit:
     if value.unit == "layers":
         return _mismatch(value, "ratio")
     if value.unit == "" and 2 < value.value <= 100:
-        text = value.span.text
-        problem = f"wants a ratio, and {text} is {units.significant(value.value * 100)}%"
+        given = _plain(value)
+        problem = f"wants a ratio, and {given} is {units.significant(value.value * 100)}%"
         return Misfit(catalog.E0306, problem, "a percentage without its `%`", (percent(value),))
     return value
 
 
 def percent(value: Number) -> Help:
     """The suggestion to write `92` as `92%`."""
-    text = f"{value.span.text}%"
+    text = f"{_plain(value)}%"
     return replacing(f"if a percentage is meant, write `{text}`", value.span, text)
 
 
-def replacing(text: str, span: Span, new: str, safety: Safety = Safety.UNSAFE) -> Help:
-    """A help whose fix replaces one span."""
-    return Help(text, Fix((Edit(span, new),), safety))
+def _plain(value: Number) -> str:
+    """A number without a unit as it was written, or what it is where a name stands for it."""
+    text = value.span.text
+    return text if _DIGITS.fullmatch(text) else units.significant(value.value)
 
 
 # ---- literals in another unit ----------------------------------------------------------------
 
+_DIGITS = re.compile(r"[0-9][0-9_]*(\.[0-9]+)?")
 _LETTERS = {"k": "K", "K": "K", "M": "M", "G": "B", "T": "T"}
 _BYTE_UNITS = {"K": "kB", "M": "MB", "B": "GB", "T": "TB"}
 _SUFFIX = {
@@ -152,11 +155,13 @@ def _letter(unit: str) -> str:
 
 
 def _with_unit(value: Value, dimension: Dimension) -> tuple[Help, ...]:
-    """How to give a plain literal the unit that is wanted."""
-    if not isinstance(value, Number) or value.dimension != units.NUMBER or value.unit:
+    """How to give a plain literal the unit that is wanted, or take one away that is not."""
+    if not isinstance(value, Number) or value.dimension == units.BYTES:
         return ()
-    text = in_dimension(value, dimension)
-    return (replacing(f"write the unit: `{text}`", value.span, text),) if text else ()
+    plain = value.dimension == units.NUMBER and not value.unit
+    text = in_dimension(value, dimension) if plain or dimension == units.NUMBER else None
+    say = "write the unit" if plain else "write it without a unit"
+    return (replacing(f"{say}: `{text}`", value.span, text),) if text else ()
 
 
 def whole(value: Value) -> int:

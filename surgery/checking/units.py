@@ -26,11 +26,13 @@ def quantity(check: Check, node: ast.Quantity) -> Value:
     if node.unit and node.unit not in units.UNITS:
         message = f"there is no unit `{node.unit}`"
         return check.error(catalog.E0104, message, node.span, "unknown unit")
-    factor = units.magnitude(node.magnitude, node.unit)
+    value = node.value
+    if node.magnitude or node.unit:
+        value *= units.factor(node.magnitude, node.unit)
     if not node.unit:
-        return Number(node.span, node.value * factor)
+        return Number(node.span, value)
     unit = units.UNITS[node.unit]
-    return Number(node.span, node.value * factor * unit.scale, unit.dimension, unit.name)
+    return Number(node.span, value, unit.dimension, unit.name)
 
 
 def mixed(check: Check, verb: str, left: Operand, right: Operand) -> Failed:
@@ -40,14 +42,22 @@ def mixed(check: Check, verb: str, left: Operand, right: Operand) -> Failed:
         Label(node.span, f"this is {value.dimension.noun}", primary=node is culprit[0])
         for node, value in (culprit, other)
     )
-    joint = "and" if verb in ("add", "choose between") else "with"
-    if verb in ("subtract", "divide"):
-        joint = "and"
-    nouns = f"{left[1].dimension.noun} {joint} {right[1].dimension.noun}"
-    message = f"cannot {verb} {nouns}"
+    first, second = left[1].dimension.noun, right[1].dimension.noun
+    if verb == "subtract":
+        first, second = second, first
+    message = f"cannot {verb} {first} {_JOINTS[verb]} {second}"
     helps = (*_rewritten(culprit, other), *_other_metric(other, culprit))
     check.sink.report(Diagnostic(catalog.E0301, message, labels, helps=helps))
     return Failed(left[0].span.to(right[0].span))
+
+
+_JOINTS = {
+    "add": "and",
+    "subtract": "from",
+    "divide": "by",
+    "compare": "with",
+    "choose between": "and",
+}
 
 
 def _literal(operand: Operand) -> bool:
@@ -62,10 +72,7 @@ def _rewritten(culprit: Operand, other: Operand) -> tuple[Help, ...]:
     text = in_dimension(value, other[1].dimension)
     if text is None:
         return ()
-    what = other[1].dimension.noun
-    if other[1].dimension == units.NUMBER:
-        return (_shown(f"to compare plain numbers, write `{text}`", node.span, text),)
-    return (_shown(f"to make it {what}, write `{text}`", node.span, text),)
+    return (_shown(f"write `{text}`, which is {other[1].dimension.noun}", node.span, text),)
 
 
 _RELATED = {("params", units.BYTES): "weights", ("weights", units.PARAMS): "params"}
@@ -81,7 +88,7 @@ def _other_metric(named: Operand, literal: Operand) -> tuple[Help, ...]:
         return ()
     span = node.span if isinstance(node, ast.Name) else node.name.span
     noun = literal[1].dimension.noun
-    return (_shown(f"to limit {noun}, compare `{other}`", span, other),)
+    return (_shown(f"compare `{other}`, which is {noun}", span, other),)
 
 
 def _shown(text: str, span: Span, new: str) -> Help:

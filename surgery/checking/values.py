@@ -184,11 +184,12 @@ def is_truth(value: Expr) -> bool:
             return False
 
 
+_OTHERS = (Pick, Text, Word, Items, Made, Entity, Namespace, Function, Failed)
+
+
 def is_expr(value: Value) -> TypeGuard[Expr]:
     """Whether a value is a typed expression: a number or a condition."""
-    return not isinstance(
-        value, Pick | Text | Word | Items | Made | Entity | Namespace | Function | Failed
-    )
+    return not isinstance(value, _OTHERS)
 
 
 def is_condition(value: Value) -> TypeGuard[Expr]:
@@ -198,6 +199,8 @@ def is_condition(value: Value) -> TypeGuard[Expr]:
 
 def noun(value: Value) -> str:
     """What a message calls a value, with its article."""
+    if isinstance(value, ex.Number) and value.unit in _RATIOS:
+        return _RATIOS[value.unit]
     if is_expr(value):
         return "a truth value" if is_truth(value) else value.dimension.noun
     match value:
@@ -208,6 +211,9 @@ def noun(value: Value) -> str:
         case _:
             return _NOUNS[type(value)]
 
+
+_RATIOS: Mapping[str, str] = {"%": "a percentage", "x": "a ratio", "layers": "a count of layers"}
+"""What a plain number was written as."""
 
 _NOUNS: Mapping[type, str] = {
     Text: "a text",

@@ -16,7 +16,7 @@ from surgery.checking.operands import condition, number
 from surgery.checking.scope import Check, Scope
 from surgery.checking.tables import METRICS
 from surgery.diagnostics import Edit, Fix, Help, Label, Safety
-from surgery.expr import Arith, Compare, Expr, Logic, Metric, ScoreTotal
+from surgery.expr import Arith, Compare, Expr, Fact, If, Logic, Metric, ScoreTotal
 from surgery.grammar import ast
 from surgery.source import Span
 
@@ -34,7 +34,7 @@ def expect(check: Check, node: ast.Expect) -> ir.Requirement | None:
         if isinstance(part, Metric):
             text = f"parent.{part.span.text}"
             fix = Fix((Edit(part.span, text),), Safety.DISPLAY)
-            helps = (Help(f"ask for the parent's: `{text}`", fix), *helps)
+            helps = (*helps, Help(f"or ask for the parent's: `{text}`", fix))
         check.error(catalog.E0508, message, part.span, "depends on the choices", helps=helps)
         return None
     _note_metrics(check, found, node.span)
@@ -109,11 +109,20 @@ def _objective(check: Check, node: ast.Objective) -> ir.Objective | None:
     if affine.classify(found) is Affinity.CONSTANT:
         message = "this objective does not depend on the choices"
         label = "the same for every child"
-        helps = (Help("say what is best: `minimize damage`"),)
+        helps = (_childs(found),)
         check.error(catalog.E0509, message, found.span, label, helps=helps)
         return None
     _note_metrics(check, found, node.span)
     return ir.Objective(node.span, node.sense, found)
+
+
+def _childs(asked: Expr) -> Help:
+    """What a constant objective was probably meant to be."""
+    if isinstance(asked, Fact | Metric) and asked.name in METRICS:
+        text = asked.span.text.rpartition(".")[2]
+        fix = Fix((Edit(asked.span, text),), Safety.DISPLAY)
+        return Help(f"ask for the child's: `{text}`", fix)
+    return Help("say what is best: `minimize damage`")
 
 
 # ---- what has no back end yet ----------------------------------------------------------------
@@ -147,16 +156,20 @@ def _fitted(check: Check, name: str) -> bool:
 # ---- affinity --------------------------------------------------------------------------------
 
 
+_SUMS = "the solver handles sums of choice-dependent values, each times a constant"
+_BOTH = "requirements hold together: the solver can be asked for both of two, not for either"
+
+
 def _not_linear(check: Check, found: Offence, *, objective: bool = False) -> None:
     """E0502 at the smallest guilty part."""
     culprit = found.culprit
-    here = _operator(culprit) if isinstance(culprit, Arith) else None
+    here = _operator(culprit)
     also = [
         Label(part.span, "depends on the choices")
         for part in found.parts
         if part.span != (here or culprit.span)
     ]
-    notes = ("the solver handles sums of choice-dependent values, each times a constant",)
+    notes = (_BOTH if isinstance(culprit, Logic) else _SUMS,)
     message = f"this {found.kind} is not linear in the choices"
     check.error(
         catalog.E0502,
@@ -165,17 +178,26 @@ def _not_linear(check: Check, found: Offence, *, objective: bool = False) -> Non
         found.label,
         *also,
         notes=notes,
-        helps=_ways_out(found, objective=objective),
+        helps=_ways_out(found, objective=objective, written=here is not None),
     )
 
 
-def _operator(culprit: Arith) -> Span | None:
+def _operator(culprit: Expr) -> Span | None:
     """Where the operator of an operation stands, if it was written here and not inlined."""
-    found = _between(culprit.left, culprit.right, culprit.op)
+    match culprit:
+        case Arith():
+            found = _between(culprit.left, culprit.right, culprit.op)
+        case Logic(operands=(left, right)):
+            found = _between(left, right, culprit.op)
+        case _:
+            return None
     return found if found and _inside(found, culprit.span) else None
 
 
-def _ways_out(found: Offence, *, objective: bool) -> tuple[Help, ...]:
+def _ways_out(found: Offence, *, objective: bool, written: bool) -> tuple[Help, ...]:
+    """What else to ask for; `written` says that the guilty part stands in the text as it is."""
+    if isinstance(found.culprit, Logic):
+        return (Help("state what must hold in any case"),)
     if found.kind == "ratio":
         return (Help("bound it with `require` and minimize a score"),)
     if found.kind != "product" or len(found.parts) != 2:
@@ -183,10 +205,9 @@ def _ways_out(found: Offence, *, objective: bool) -> tuple[Help, ...]:
     a, b = (part.span.text for part in found.parts)
     if all(isinstance(part, ScoreTotal) for part in found.parts) and objective:
         bound = f"`require @{b.replace('_', '-')} {b} <= 0.020` and `minimize {a}`"
-        return (
-            Help(f"weigh them instead: `{a} + 0.5 * {b}`"),
-            Help(f"or bound one: {bound}"),
-        )
+        total = f"{a} + 0.5 * {b}"
+        fix = Fix((Edit(found.culprit.span, total),), Safety.DISPLAY) if written else None
+        return (Help(f"bound one: {bound}"), Help(f"or weigh them: `{total}`", fix))
     return (Help("bound them one by one"),)
 
 
@@ -199,16 +220,18 @@ def _no_strict(check: Check, found: Expr) -> bool:
     """Whether no comparison of measured values is strict (E0505).
 
     Sizes and counts are exact, so `<` has a meaning for them; inside a fold, it is a question to
-    one layer.
+    one layer. `!=` is not linear in the choices, which is told elsewhere.
     """
     if isinstance(found, Logic):
         return all([_no_strict(check, operand) for operand in found.operands])
+    if isinstance(found, If):
+        return all([_no_strict(check, branch) for branch in (found.yes, found.no)])
     if not isinstance(found, Compare):
         return True
     good = True
     left = found.first
     for op, right in found.rest:
-        if op in ("<", ">", "!=") and (_measured(left) or _measured(right)):
+        if op in _LOOSE and (_measured(left) or _measured(right)):
             _strict(check, op, left, right)
             good = False
         left = right
@@ -224,13 +247,11 @@ def _measured(side: Expr) -> bool:
 
 
 def _strict(check: Check, op: str, left: Expr, right: Expr) -> None:
-    span = _between(left, right, op) or left.span.to(right.span)
-    helps: tuple[Help, ...] = ()
-    message = f"`{op}` has no meaning for measured values: no two of them are ever equal"
-    if op in _LOOSE:
-        message = f"`{op}` has no meaning for measured values: it is the same as `{_LOOSE[op]}`"
-        helps = (Help(f"write `{_LOOSE[op]}`", Fix((Edit(span, _LOOSE[op]),), Safety.SAFE)),)
-    check.error(catalog.E0505, message, span, "a strict comparison", helps=helps)
+    place = _between(left, right, op)
+    message = f"`{op}` has no meaning for measured values: it is the same as `{_LOOSE[op]}`"
+    fix = Fix((Edit(place, _LOOSE[op]),), Safety.SAFE) if place else None
+    helps = (Help(f"write `{_LOOSE[op]}`", fix),)
+    check.error(catalog.E0505, message, place or left.span, "a strict comparison", helps=helps)
 
 
 def _between(left: Expr, right: Expr, op: str) -> Span | None:
@@ -238,5 +259,8 @@ def _between(left: Expr, right: Expr, op: str) -> Span | None:
     if left.span.source is not right.span.source:
         return None
     source, start = left.span.source, left.span.end
-    at = source.text[start : right.span.start].find(op)
-    return Span(source, start + at, start + at + len(op)) if at >= 0 else None
+    between = source.text[start : right.span.start]
+    at = between.find(op)
+    # What a function was given stands somewhere else than what it does with it.
+    beside = at >= 0 and not (between[:at] + between[at + len(op) :]).strip("() \t\r\n")
+    return Span(source, start + at, start + at + len(op)) if beside else None

@@ -16,6 +16,7 @@ from surgery.checking import fields as blocks
 from surgery.checking.fields import Block
 from surgery.checking.modules import Module
 from surgery.checking.names import undefined
+from surgery.checking.repairs import of_type
 from surgery.checking.scope import Check, Scope
 from surgery.checking.tables import FUNCTIONS
 from surgery.checking.types import Misfit, exact, fit, whole
@@ -37,9 +38,10 @@ def _made(check: Check, node: ast.Expr, scope: Scope, kind: str, what: str) -> M
     if isinstance(found, Made):
         return found
     makers = [f"`{f.signature}`" for f in FUNCTIONS.values() if f.result == kind]
-    message = f"{what} is not made by {noun(value)}"
+    given = f"`{value.name}(...)`" if isinstance(value, Made) else noun(value)
+    message = f"{what} is not made by {given}"
     notes = (f"it is made by {' or '.join(makers)}",)
-    check.error(catalog.E0302, message, value.span, f"this is {noun(value)}", notes=notes)
+    check.error(catalog.E0302, message, value.span, f"does not make {what}", notes=notes)
     return None
 
 
@@ -143,8 +145,7 @@ def machine(check: Check, module: Module, item: ast.Machine) -> Value:
     else:
         message = f"a machine is not made of {noun(value)}"
         notes = ('it is made of machines, as in `8 * nvidia.h100_sxm`, or of a `device("...")`',)
-        label = f"this is {noun(value)}"
-        return check.error(catalog.E0302, message, value.span, label, notes=notes)
+        return check.error(catalog.E0302, message, value.span, "not a machine", notes=notes)
     fields = dict(base.fields) | {name: exact(each) for name, each in values.items()}
     name = module.qualified(item.name.text)
     decl = ir.Machine(item.head, name, base.device, base.gpus, tuple(sorted(fields.items())))
@@ -185,7 +186,8 @@ def _on(check: Check, ident: ast.Ident, scope: Scope) -> Entity | None:
     found = fit(value, "machine")
     if isinstance(found, Misfit):
         message = f"a scenario runs on a machine, and `{ident.text}` is {noun(value)}"
-        check.error(catalog.E0302, message, ident.span, found.label)
+        helps = of_type(ident.span, module, "machine")
+        check.error(catalog.E0302, message, ident.span, "not a machine", helps=helps)
         return None
     return found if isinstance(found, Entity) else None
 
@@ -240,6 +242,7 @@ def score(check: Check, module: Module, item: ast.Score) -> Value:
         also = Label(on.decl.span, f"its samples have {on.decl.length} tok")
         message = "the tail of a score is longer than its samples"
         span = values["tail"].span
-        return check.error(catalog.E0309, message, span, f"{tail} tok", also)
+        label = f"{tail - on.decl.length} tok too long"
+        return check.error(catalog.E0309, message, span, label, also)
     name = module.qualified(item.name.text)
     return Entity(item.head, "score", name, ir.Score(item.head, name, "kl", on.name, tail))

@@ -7,5 +7,17 @@ runs. To add a command, add its file and its name to `NAMES`.
 
 from __future__ import annotations
 
-NAMES = ("check", "plan", "compile", "show", "diff")
+NAMES = (
+    "check",
+    "fmt",
+    "lint",
+    "plan",
+    "compile",
+    "show",
+    "diff",
+    "inspect",
+    "verify",
+    "explain",
+    "lsp",
+)
 """In the order in which one meets them; `--help` lists them so."""

@@ -8,7 +8,6 @@ import click
 
 from surgery import console
 from surgery.commands import options
-from surgery.diagnostics import Sink
 
 
 @click.command()
@@ -19,7 +18,7 @@ def command(spec: str, inputs: tuple[str, ...], findings: options.Format) -> Non
     """Parse and check a spec: names, units, types. Reads no model and no weights."""
     from surgery import pipeline
 
-    sink = Sink()
+    sink = options.sink_for(spec)
     run = options.run_options(sink, options.DEFAULT_LIBRARY, inputs, findings)
     checked = pipeline.check(spec, sink, run) if run else None
     options.tell(sink, findings)

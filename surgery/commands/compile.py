@@ -9,7 +9,6 @@ import click
 
 from surgery import console
 from surgery.commands import options
-from surgery.diagnostics import Sink
 
 
 @click.command()
@@ -32,7 +31,7 @@ def command(
     """Plan, cut the checkpoint, measure the child."""
     from surgery import pipeline
 
-    sink = Sink()
+    sink = options.sink_for(spec)
     run = options.run_options(sink, library, inputs, findings)
     compiled = pipeline.compile(spec, sink, run, out, plan) if run else None
     options.tell(sink, findings)

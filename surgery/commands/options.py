@@ -14,7 +14,7 @@ from typing import TypeVar
 import click
 
 from surgery import console
-from surgery.diagnostics import Sink, Stop
+from surgery.diagnostics import Diagnostic, Sink, Stop
 from surgery.pipeline import Options
 from surgery.progress import silent
 
@@ -74,6 +74,21 @@ def run_options(
     for_people = findings in (Format.FULL, Format.CONCISE)
     progress = console.Progress() if for_people else silent
     return Options(library, console.cache_folder(), settings, progress)
+
+
+def sink_for(spec: str) -> Sink:
+    """A sink that knows what a spec allows in comments and its project in `pyproject.toml`."""
+    from surgery import suppress
+    from surgery.linting import levels
+
+    sink = Sink()
+    told = levels.of(spec, sink)
+
+    def judge(found: Diagnostic) -> Diagnostic | None:
+        return next(iter(told.apply(suppress.visible((found,)))), None)
+
+    sink.judge = judge
+    return sink
 
 
 def tell(sink: Sink, findings: Format) -> None:

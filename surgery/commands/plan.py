@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from surgery import console
 from surgery.commands import options
-from surgery.diagnostics import Sink
 
 
 @click.command()
@@ -18,29 +18,41 @@ from surgery.diagnostics import Sink
 @click.option("-o", "out", type=click.Path(path_type=Path), metavar="PLAN", help="Write here.")
 @options.inputs
 @options.library
+@click.option(
+    "--table",
+    "tables",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Scores, costs and kept lists that others measured (CSV or Parquet).",
+)
 @options.findings
 def command(
     spec: str,
     out: Path | None,
     inputs: tuple[str, ...],
     library: Path,
+    tables: tuple[Path, ...],
     findings: options.Format,
 ) -> None:
     """Choose one alternative per layer, provably best. Measures what the library lacks."""
     from surgery import pipeline
 
-    sink = Sink()
+    sink = options.sink_for(spec)
     target = out or Path(spec).with_suffix(".plan")
     options.stopping(lambda: console.check_plan_target(target), findings)
     run = options.run_options(sink, library, inputs, findings)
-    planned = pipeline.plan(spec, sink, run) if run else None
+    planned = pipeline.plan(spec, sink, replace(run, tables=tables)) if run else None
     options.tell(sink, findings)
     if planned is None:
         sys.exit(console.exit_code(sink))
-    from surgery import report
+    from surgery import edits, report
 
     options.stopping(lambda: console.write_plan(planned.plan, target), findings)
     click.echo(report.planned(planned))
+    if edits.unlisted(planned.plan):
+        click.echo(f"\nWritten to {target}. Plan again where the weights are, to rank and compile.")
+        return
     folder = [] if planned.spec.emits else ["-o", f"out/{Path(spec).stem}"]
     kept = [] if library == options.DEFAULT_LIBRARY else ["--library", str(library)]
     settings = [part for text in inputs for part in ("--set", text)]

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import click
 
-from surgery import console
+from surgery import console, sizes
 from surgery.commands import options
 from surgery.diagnostics import Sink
-from surgery.ir import Model
-from surgery.units import format_bytes
+from surgery.ir import Cost, Model
+from surgery.units import format_bytes, format_tokens
 
 
 @click.command()
 @click.argument("plan", type=click.Path(path_type=Path), metavar="PLAN")
-@click.argument("checkpoint", type=click.Path(path_type=Path), metavar="CHECKPOINT")
+@click.argument(
+    "checkpoint", type=click.Path(path_type=Path), required=False, metavar="[CHECKPOINT]"
+)
 @click.option(
     "--parent",
     type=click.Path(path_type=Path),
@@ -25,8 +27,12 @@ from surgery.units import format_bytes
     help="The parent's checkpoint.",
 )
 @options.findings
-def command(plan: Path, checkpoint: Path, parent: Path, findings: options.Format) -> None:
-    """Prove that a checkpoint is a plan applied to its parent, tensor by tensor."""
+def command(plan: Path, checkpoint: Path | None, parent: Path, findings: options.Format) -> None:
+    """Prove that a checkpoint is a plan applied to its parent, tensor by tensor.
+
+    Without a CHECKPOINT, only weigh the plan: what its child would cost, exactly. That takes the
+    parent's config.json and no weights.
+    """
     from surgery import plan as plans
     from surgery.passes import verify
 
@@ -34,6 +40,10 @@ def command(plan: Path, checkpoint: Path, parent: Path, findings: options.Format
     progress = console.Progress()
     read = options.stopping(lambda: plans.read(plan), findings)
     model = options.stopping(lambda: _parent(parent, read.parent[0]), findings)
+    if checkpoint is None:
+        costs = options.stopping(lambda: verify.weigh(read, str(plan), model), findings)
+        click.echo(_sizes(f"{plan} applied to {parent}", costs, model.context))
+        return
     found = options.stopping(
         lambda: verify.run(read, str(plan), model, checkpoint, sink, progress), findings
     )
@@ -44,6 +54,15 @@ def command(plan: Path, checkpoint: Path, parent: Path, findings: options.Format
         f"{checkpoint} is {plan} applied to {parent}: {found.tensors} tensors, "
         f"{format_bytes(found.nbytes)}, {found.changed} of them cut, all as planned"
     )
+
+
+def _sizes(head: str, costs: tuple[Cost, ...], context: int) -> str:
+    rows = (
+        ("params", f"{sizes.params(costs):,}"),
+        ("weights", f"{sizes.weights(costs):,} bytes"),
+        (f"kv@{format_tokens(context)}", f"{sizes.kv(costs, context):,} bytes/seq"),
+    )
+    return "\n".join((f"{head}:", *(f"  {name:<10} {value}" for name, value in rows)))
 
 
 def _parent(directory: Path, source: str) -> Model:

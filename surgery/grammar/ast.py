@@ -9,6 +9,8 @@ Expressions are defined in `expressions.py` and exported from here too: write `a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 from surgery.grammar.expressions import (
@@ -103,6 +105,7 @@ __all__ = [
     "Statement",
     "Step",
     "Str",
+    "Unread",
     "children",
     "walk",
 ]
@@ -303,10 +306,49 @@ Item: TypeAlias = (
 )
 
 
-class Spec(Node, frozen=True):
-    """One file. A statement with a syntax error is missing from `items`."""
+class Unread(Node, frozen=True):
+    """A statement with a syntax error: its keyword and the name that it would have defined.
+
+    Each is empty when there is none.
+    """
+
+    keyword: str
+    name: str
+
+
+class Spec(Node, frozen=True, gc=True, dict=True):
+    """One file. What could not be read is in `unread` and missing from `items`.
+
+    `holes` are parts of statements in `items` that could not be read, or are in doubt: whoever
+    misses something in a statement with a hole should not complain.
+    """
 
     edition: int
     items: tuple[Item, ...]
     description: str
     comments: tuple[Comment, ...]
+    unread: tuple[Unread, ...] = ()
+    holes: tuple[Span, ...] = ()
+
+    @cached_property
+    def walked(self) -> tuple[tuple[Item, tuple[Node, ...]], ...]:
+        """Each statement with all its nodes, for those who look at every one, such as lints."""
+        return tuple([(item, tuple(walk(item))) for item in self.items])
+
+    @cached_property
+    def alone(self) -> Mapping[int, Comment]:
+        """The comments that have a line to themselves, by its number."""
+        return {each.span.first.line: each for each in self.comments if not each.trailing}
+
+    def has_hole(self, part: Span) -> bool:
+        """Whether something is missing from a part of the text, or in doubt."""
+        return any(part.start <= each.start and each.end <= part.end for each in self.holes)
+
+    def in_doubt(self, part: Span) -> bool:
+        """Whether a part of the text begins on a line with a hole."""
+        text = self.span.source.text
+        return any(
+            text.rfind("\n", 0, each.start) < part.start
+            and "\n" not in text[each.end : part.start]
+            for each in self.holes
+        )

@@ -2,8 +2,7 @@
 
 In: the `Branch` of a text without syntax errors. Out: `ast` items. Reports what the grammar
 accepts and the language does not: names that are reserved words (E0107), a `choose` without
-an alternative (E0105), a clause given twice (E0202), an edition in the wrong place (E0003), and a
-misspelt unit that reads as the next alternative (E0104).
+an alternative (E0105) and a clause given twice (E0202).
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ from collections.abc import Callable
 from typing import TypedDict
 
 from surgery import catalog
-from surgery.diagnostics import Diagnostic, Help, Label, Sink
-from surgery.grammar import ast, unit_errors
+from surgery.diagnostics import Diagnostic, Label, Sink
+from surgery.grammar import ast, name_errors
 from surgery.grammar.build_expressions import ExpressionBuilder, branch, leaf
 from surgery.grammar.comments import Docs
-from surgery.grammar.front import Branch, Leaf, Part
-from surgery.grammar.scan import RESERVED
+from surgery.grammar.front import Branch, Part
+from surgery.grammar.scan import RESERVED, Lexeme
 from surgery.source import Source, Span
 
 
@@ -69,10 +68,7 @@ class StatementBuilder(ExpressionBuilder):
         """The name of something that the spec defines."""
         name = self.ident(part)
         if name.text in RESERVED:
-            label = Label(name.span, "reserved", primary=True)
-            message = f"`{name.text}` is a reserved word and cannot name anything"
-            helps = (Help("use another name"),)
-            self.sink.report(Diagnostic(catalog.E0107, message, (label,), helps=helps))
+            self.sink.report(name_errors.reserved(name.span))
         return name
 
     def _fields(self, parts: list[Part]) -> tuple[ast.Field, ...]:
@@ -229,9 +225,6 @@ class StatementBuilder(ExpressionBuilder):
         self.sink.report(Diagnostic(catalog.E0202, message, labels))
 
     def _check_alternatives(self, choose: ast.Choose) -> None:
-        for one, two in zip(choose.alternatives, choose.alternatives[1:], strict=False):
-            if isinstance(one, ast.Edit) and isinstance(two, ast.Edit):
-                self.sink.extend(unit_errors.in_alternatives(one, two))
         if not choose.alternatives:
             label = Label(choose.head, "there is nothing to choose from", primary=True)
             notes = ("`keep` is the alternative that changes nothing",)
@@ -243,15 +236,15 @@ class StatementBuilder(ExpressionBuilder):
     def _wish(self, found: Branch) -> tuple[ast.Ident | None, ast.Expr, ast.Str | None]:
         parts = list(found.parts)
         label = None
-        if isinstance(parts[0], Leaf):
+        if isinstance(parts[0], Lexeme):
             first = parts.pop(0)
             label = ast.Ident(self.span(first), leaf(first).text[1:])
         message = self.string(branch(parts[1])) if len(parts) > 1 else None
         return label, self.expr(parts[0]), message
 
-    def _label_of(self, found: Branch) -> Leaf | None:
+    def _label_of(self, found: Branch) -> Lexeme | None:
         first = found.parts[0]
-        return first if isinstance(first, Leaf) else None
+        return first if isinstance(first, Lexeme) else None
 
     def _expect(self, found: Branch) -> ast.Expect:
         common = self._common(found, self._label_of(found))

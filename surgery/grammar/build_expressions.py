@@ -6,6 +6,7 @@ large for anyone to mean (E0110), because its exact value would not fit in memor
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from fractions import Fraction
@@ -14,7 +15,8 @@ from typing import cast
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Label, Sink
 from surgery.grammar import ast
-from surgery.grammar.front import Branch, Leaf, Part
+from surgery.grammar.front import Branch, Part
+from surgery.grammar.scan import Lexeme
 from surgery.source import Source, Span
 
 _NUMBER = re.compile(
@@ -24,9 +26,9 @@ _MAX_DIGITS = 40
 _MAX_EXPONENT = 30
 
 
-def leaf(part: Part) -> Leaf:
+def leaf(part: Part) -> Lexeme:
     """The part as the token that the grammar says it is."""
-    assert isinstance(part, Leaf), part
+    assert isinstance(part, Lexeme), part
     return part
 
 
@@ -34,6 +36,18 @@ def branch(part: Part) -> Branch:
     """The part as the branch that the grammar says it is."""
     assert isinstance(part, Branch), part
     return part
+
+
+@functools.lru_cache(maxsize=4096)
+def _literal(text: str) -> tuple[str, ast.Magnitude, str, Fraction | None]:
+    """Number, magnitude, unit and value of a literal; no value when it is too large to be meant."""
+    match = _NUMBER.fullmatch(text)
+    assert match is not None, text
+    digits, exponent, magnitude, unit = (match[i] or "" for i in range(1, 5))
+    value = None
+    if len(digits) <= _MAX_DIGITS and abs(int(exponent[1:][:9] or "0")) <= _MAX_EXPONENT:
+        value = Fraction(digits.replace("_", "") + exponent)
+    return digits + exponent, cast("ast.Magnitude", magnitude), unit, value
 
 
 class ExpressionBuilder:
@@ -90,16 +104,10 @@ class ExpressionBuilder:
 
     def quantity(self, found: Branch) -> ast.Quantity:
         """A literal with magnitude and unit."""
-        match = _NUMBER.fullmatch(leaf(found.parts[0]).text)
-        assert match is not None, found
-        digits, exponent, magnitude, unit = (match[i] or "" for i in range(1, 5))
-        value = Fraction(0)
-        if len(digits) > _MAX_DIGITS or abs(int(exponent[1:][:9] or "0")) > _MAX_EXPONENT:
+        number, magnitude, unit, value = _literal(leaf(found.parts[0]).text)
+        if value is None:
             self._too_large(self.span(found))
-        else:
-            value = Fraction(digits.replace("_", "") + exponent)
-        kept = cast("ast.Magnitude", magnitude)
-        return ast.Quantity(self.span(found), digits + exponent, kept, unit, value)
+        return ast.Quantity(self.span(found), number, magnitude, unit, value or Fraction(0))
 
     def _too_large(self, span: Span) -> None:
         label = Label(span, f"more than {_MAX_DIGITS} digits, or more than {_MAX_EXPONENT} zeros")

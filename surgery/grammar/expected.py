@@ -6,8 +6,8 @@ person, at most five things long. Not here: which failure deserves a better expl
 
 from __future__ import annotations
 
-from surgery.grammar.front import END
 from surgery.grammar.scan import STATEMENTS, Lexeme
+from surgery.grammar.tables import END
 
 _LIMIT = 5
 _VALUE = {"QUANTITY", "STRING", "NAME", "MINUS", "LPAR", "LSQB"}

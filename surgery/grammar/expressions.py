@@ -9,7 +9,8 @@ the text of an expression's span is an expression.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Literal, TypeAlias, cast
 
@@ -23,8 +24,11 @@ BinaryOp: TypeAlias = Literal["+", "-", "*", "/", "%"]
 CompareOp: TypeAlias = Literal["<=", ">=", "==", "!=", "<", ">"]
 
 
-class Node(Struct, frozen=True):
-    """Anything that was written at a place."""
+class Node(Struct, frozen=True, gc=False):
+    """Anything that was written at a place.
+
+    A spec has tens of thousands of them, and no circle; so the garbage collector passes them by.
+    """
 
     span: Span
 
@@ -49,20 +53,49 @@ class Comment(Node, frozen=True):
 
 def children(node: Node) -> Iterator[Node]:
     """The nodes directly inside a node, in the order of its fields."""
-    for name in node.__struct_fields__:
-        value: object = getattr(node, name)
-        if isinstance(value, Node):
-            yield value
-        elif isinstance(value, tuple):
-            parts = cast("tuple[object, ...]", value)
-            yield from (part for part in parts if isinstance(part, Node))
+    return iter(_inside(node))
+
+
+def _inside(node: Node) -> list[Node]:
+    found: list[Node] = []
+    for name in _parts(type(node)):
+        value = cast("Node | tuple[Node, ...] | None", getattr(node, name))
+        if isinstance(value, tuple):
+            found += value
+        elif value is not None:
+            found.append(value)
+    return found
+
+
+@functools.cache
+def _parts(kind: type[Node]) -> tuple[str, ...]:
+    """The fields of a type of node that hold nodes: the others are text, numbers and places."""
+    hints = {key: hint for each in kind.__mro__ for key, hint in _hints(each)}
+    return tuple(name for name in kind.__struct_fields__ if hints[name] not in _PLAIN)
+
+
+def _hints(kind: type[object]) -> Iterable[tuple[str, object]]:
+    return vars(kind).get("__annotations__", {}).items()
+
+
+_PLAIN = frozenset(
+    (
+        *("Span", "str", "int", "bool", "Fraction"),
+        *("Magnitude", "BinaryOp", "CompareOp", "FoldKind", "Sense", "tuple[Span, ...]"),
+    )
+)
+"""Types of fields that hold no node, as they are written."""
 
 
 def walk(node: Node) -> Iterator[Node]:
     """A node and everything below it, each before what it contains."""
-    yield node
-    for child in children(node):
-        yield from walk(child)
+    waiting = [node]
+    while waiting:
+        each = waiting.pop()
+        yield each
+        inside = _inside(each)
+        inside.reverse()
+        waiting += inside
 
 
 # ---- expressions -----------------------------------------------------------------------------

@@ -1,43 +1,36 @@
-"""The only file that knows Lark: a piece of text -> `Branch`es and `Leaf`s, or a `Failure`.
+"""The lexemes of a statement -> `Branch`es and lexemes, or a `Failure`.
 
-In: text and a range of it. Out: plain frozen values with absolute offsets. Not here: what the
-failure means to a person (`syntax_errors.py`) or what the branches mean (`build.py`).
-
-Building the LALR tables takes longer than all the rest of `surgery check`, so they are kept in the
-user's cache directory, under a name that changes with the grammar, Lark and Python. A cache that
-cannot be read or written costs time and nothing else.
+In: lexemes without comments. Out: plain frozen values with absolute offsets. The work is done by
+`automaton.py`, which sees no text: a statement has the shape of every other whose lexemes are of
+the same kinds, so shapes are kept, and a key that is typed costs the statement that it changes. Not
+here: what the failure means to a person (`syntax_errors.py`) or what the branches mean
+(`build.py`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import hashlib
-import os
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import IO, Protocol, TypeAlias, cast
+import re
+from collections.abc import Sequence
+from typing import TypeAlias
 
 from msgspec import Struct
+
+from surgery.grammar import automaton
+from surgery.grammar.automaton import Kinds, Shape, Stopped
+from surgery.grammar.scan import Lexeme
+from surgery.grammar.tables import tables
 
 MAX_DEPTH = 160
 """Deepest tree that is built; the passes that follow recurse over it."""
 
-END = "$END"
-"""The kind of the token after the last one."""
+_KEPT = 2048
+"""How many shapes are kept; a spec of a thousand lines has about a hundred."""
+_LONGEST = 256
+"""Lexemes of a statement whose shape is kept: the memory that this can take is bounded."""
 
 
-class Leaf(Struct, frozen=True):
-    """One token."""
-
-    kind: str
-    text: str
-    start: int
-    end: int
-
-
-class Branch(Struct, frozen=True):
+class Branch(Struct, frozen=True, gc=False):
     """What one rule of the grammar matched."""
 
     rule: str
@@ -46,14 +39,14 @@ class Branch(Struct, frozen=True):
     parts: tuple[Part, ...]
 
 
-Part: TypeAlias = Branch | Leaf
+Part: TypeAlias = Branch | Lexeme
 
 
 class Failure(Struct, frozen=True):
     """The first place where the text stops making sense.
 
-    `kind` is the terminal that was found: `END`, or empty when nothing the language knows begins
-    here. `accepts` are the terminals that would have been accepted.
+    `kind` is the terminal that was found: `END`, or empty when it is nothing that the language
+    knows. `accepts` are the terminals that would have been accepted.
     """
 
     start: int
@@ -68,156 +61,79 @@ class TooDeep(Struct, frozen=True):
     end: int
 
 
-class _Meta(Protocol):
-    empty: bool
-    start_pos: int
-    end_pos: int
+def read(lexemes: Sequence[Lexeme], end: int) -> Branch | Failure | TooDeep:
+    """Read statements; `end` is where the text ends that the lexemes are from."""
+    if not lexemes:
+        return Branch("start", end, end, ())
+    kinds = _kinds(lexemes)
+    shape = _kept(kinds) if len(kinds) <= _LONGEST else automaton.shape_of(kinds)
+    if isinstance(shape, Stopped):
+        start = lexemes[shape.at].start if shape.at < len(lexemes) else end
+        return Failure(start, shape.kind, shape.accepts)
+    # A tree has at most two levels for each of its lexemes.
+    deep = _too_deep(shape) if 2 * len(lexemes) >= MAX_DEPTH else None
+    if deep is not None:
+        return TooDeep(lexemes[deep.first].start, lexemes[deep.last].end)
+    return _branch(shape, lexemes)
 
 
-class _Tree(Protocol):
-    data: str
-    children: list[_Tree | _Token]
-    meta: _Meta
+def accepts(lexemes: Sequence[Lexeme], count: int) -> frozenset[str]:
+    """The terminals that could come after so many lexemes, of which none is wrong.
+
+    `Failure.accepts` has fewer: the lexeme that cannot stand there has already closed what it can.
+    """
+    return automaton.accepts(_kinds(lexemes)[:count])
 
 
-class _Token(Protocol):
-    type: str
-    value: str
-    start_pos: int
-    end_pos: int
+@functools.lru_cache(maxsize=_KEPT)
+def _kept(kinds: tuple[Kinds, ...]) -> Shape | Stopped:
+    return automaton.shape_of(kinds)
 
 
-class _Interactive(Protocol):
-    def accepts(self) -> set[str]: ...
+def _branch(shape: Shape, lexemes: Sequence[Lexeme]) -> Branch:
+    parts = [lexemes[n] if isinstance(n, int) else _branch(n, lexemes) for n in shape.parts]
+    start, end = lexemes[shape.first].start, lexemes[shape.last].end
+    return Branch(shape.rule, start, end, tuple(parts))
 
 
-class _Unexpected(Protocol):
-    """What Lark's `UnexpectedToken` (with `token`) and `UnexpectedCharacters` (without) have."""
-
-    interactive_parser: _Interactive
-    pos_in_stream: int
-
-
-class _Parser(Protocol):
-    def parse(self, text: object) -> _Tree: ...
-
-    def save(self, f: IO[bytes]) -> None: ...
+def _too_deep(shape: Shape) -> Shape | None:
+    """The first part that is too deep, without recursion: this makes recursion safe afterwards."""
+    level = [shape]
+    for _ in range(MAX_DEPTH + 1):
+        level = [part for each in level for part in each.parts if isinstance(part, Shape)]
+        if not level:
+            return None
+    return level[0]
 
 
-class _ParserClass(Protocol):
-    def __call__(
-        self, grammar: str, *, parser: str, lexer: str, propagate_positions: bool, strict: bool
-    ) -> _Parser: ...
+# ---- kinds -----------------------------------------------------------------------------------
 
-    def load(self, f: IO[bytes]) -> _Parser: ...
+_NAME = re.compile(r"[a-z_][a-z0-9_]*")
+_OTHERS: dict[str, Kinds] = {"string": ("STRING",), "mark": ("LABEL",)}
 
 
-def _lark() -> _ParserClass:
-    # Imported late: no other part of surgery needs it, and it is a tenth of a second.
-    from lark import Lark
-
-    return cast("_ParserClass", Lark)
-
-
-def grammar_text() -> str:
-    """The grammar, as shipped."""
-    return Path(__file__).with_name("surg.lark").read_text(encoding="utf-8")
-
-
-def build_parser(*, strict: bool = False) -> _Parser:
-    """A parser made from the grammar; `strict` refuses any conflict (and needs interegular)."""
-    return _lark()(
-        grammar_text(), parser="lalr", lexer="contextual", propagate_positions=True, strict=strict
+def _kinds(lexemes: Sequence[Lexeme]) -> tuple[Kinds, ...]:
+    known = tables().terminals
+    return tuple(
+        [
+            _of_spelling(known[each.text], lexemes, n) if each.text in known else _of_class(each)
+            for n, each in enumerate(lexemes)
+        ]
     )
 
 
-def _cache_path() -> Path:
-    import lark
-
-    parts = (grammar_text(), lark.__version__, sys.version)
-    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "surgery" / f"grammar-{key}.tables"
+def _of_spelling(kinds: Kinds, lexemes: Sequence[Lexeme], n: int) -> Kinds:
+    """`min` folds over layers where `(layers` follows; else it is a function or a name."""
+    if kinds[:1] == ("FOLD",) and [e.text for e in lexemes[n + 1 : n + 3]] != ["(", "layers"]:
+        return kinds[1:]
+    return kinds
 
 
-def _save(parser: _Parser, path: Path) -> None:
-    import tempfile
-
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, name = tempfile.mkstemp(dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            parser.save(file)
-        # Atomic, so that a second process never reads half a table.
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
-@functools.cache
-def _parser() -> _Parser:
-    # Absent or damaged tables can raise anything; the grammar itself is always there.
-    with contextlib.suppress(Exception), _cache_path().open("rb") as file:
-        return _lark().load(file)
-    parser = build_parser()
-    # RuntimeError: a user without a home.
-    with contextlib.suppress(OSError, RuntimeError):
-        _save(parser, _cache_path())
-    return parser
-
-
-def parse_range(text: str, start: int, end: int) -> Branch | Failure | TooDeep:
-    """Read the statements in text[start:end]."""
-    from lark import UnexpectedInput
-    from lark.utils import TextSlice
-
-    try:
-        tree = _parser().parse(TextSlice(text, start, end))
-    except UnexpectedInput as error:
-        return _failure(cast("_Unexpected", cast("object", error)), end)
-    deep = _too_deep(tree)
-    return deep if deep else _branch(tree, start)
-
-
-def _failure(error: _Unexpected, end: int) -> Failure:
-    accepts = frozenset(error.interactive_parser.accepts())
-    token = cast("_Token | None", getattr(error, "token", None))
-    if token is None:
-        return Failure(error.pos_in_stream, "", accepts)
-    return Failure(end if token.type == END else token.start_pos, token.type, accepts)
-
-
-def _is_tree(node: _Tree | _Token) -> bool:
-    return hasattr(node, "children")
-
-
-def _levels(tree: _Tree) -> Iterator[list[_Tree]]:
-    level = [tree]
-    while level:
-        yield level
-        level = [
-            cast("_Tree", child) for node in level for child in node.children if _is_tree(child)
-        ]
-
-
-def _too_deep(tree: _Tree) -> TooDeep | None:
-    """Without recursion, because this is what makes recursion safe afterwards."""
-    for depth, level in enumerate(_levels(tree)):
-        if depth > MAX_DEPTH:
-            return TooDeep(level[0].meta.start_pos, level[0].meta.end_pos)
-    return None
-
-
-def _branch(tree: _Tree, at: int) -> Branch:
-    parts: list[Part] = []
-    for child in tree.children:
-        if _is_tree(child):
-            parts.append(_branch(cast("_Tree", child), at))
-        else:
-            token = cast("_Token", child)
-            parts.append(Leaf(token.type, str(token.value), token.start_pos, token.end_pos))
-    if tree.meta.empty:
-        # Only a text without a statement; it has no place of its own.
-        return Branch(tree.data, at, at, ())
-    return Branch(str(tree.data), tree.meta.start_pos, tree.meta.end_pos, tuple(parts))
+def _of_class(lexeme: Lexeme) -> Kinds:
+    match lexeme.kind:
+        case "word":
+            return ("NAME",) if _NAME.fullmatch(lexeme.text) else ()
+        case "number":
+            return ("QUANTITY", "INT") if lexeme.text.isdigit() else ("QUANTITY",)
+        case kind:
+            return _OTHERS.get(kind, ())

@@ -9,22 +9,26 @@ unclosed block ends where the next statement begins and cannot hide it.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from msgspec import Struct
-
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Edit, Fix, Help, Label, Safety, Sink
-from surgery.grammar import ast, comments, edition, scan, syntax_errors
+from surgery.grammar import ast, comments, edition, foreign_lines, patch, scan
 from surgery.grammar.build import StatementBuilder
-from surgery.grammar.front import MAX_DEPTH, Branch, Failure, TooDeep, parse_range
+from surgery.grammar.recovery import Part, Recovery, too_deep
 from surgery.grammar.scan import Chunk, Lexeme
 from surgery.source import Source, Span
 
 MAX_BYTES = 1_000_000
 """Larger files are refused: no one writes them."""
+
+_LARGE = "is larger than 1 MB"
+
+MAX_LEXEMES = 50_000
+"""Words and marks of a text; a spec of a thousand lines has five thousand."""
 
 MAX_NESTING = 64
 """Deepest nesting of brackets."""
@@ -35,17 +39,27 @@ MAX_ERRORS = 50
 
 def read_source(path: str | Path, sink: Sink) -> Source | None:
     """The text of a file under the name by which it was asked for, or `None` and a report."""
+    data = read_bytes(path, sink)
+    return None if data is None else decode(str(path), data, sink)
+
+
+def read_bytes(path: str | Path, sink: Sink) -> bytes | None:
+    """What a file holds (no more than `decode` needs to refuse it), or `None` and a report."""
     name = str(path)
     try:
         with Path(path).open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            return file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         # ValueError: a NUL in the path.
         reason = getattr(error, "strerror", None) or "not a usable path"
         sink.report(Diagnostic(catalog.E0001, f"cannot read `{name}`: {reason.lower()}", (), name))
         return None
+
+
+def decode(name: str, data: bytes, sink: Sink) -> Source | None:
+    """Bytes as a text under a name, or `None` and a report: too many (E0110), not UTF-8 (E0002)."""
     if len(data) > MAX_BYTES:
-        sink.report(_too_large(name, ()))
+        sink.report(_too_large(name, _LARGE))
         return None
     try:
         return Source(name, data.decode("utf-8").removeprefix("\ufeff"))
@@ -57,39 +71,62 @@ def read_source(path: str | Path, sink: Sink) -> Source | None:
 
 def parse(source: Source, sink: Sink) -> ast.Spec:
     """Read a spec; whatever is wrong with its text goes to the sink."""
-    if _refused(source, sink):
-        return ast.Spec(Span(source, 0, 0), 1, (), "", ())
     start = 1 if source.text.startswith("\ufeff") else 0
-    lexemes = scan.lexemes(source.text, start)
-    if invisible := scan.invisible(lexemes):
-        sink.extend(_invisible(source, invisible))
-        return ast.Spec(Span(source, 0, 0), 1, (), "", ())
+    end = len(source.text)
+    lexemes = scan.lexemes(source.text, start, MAX_LEXEMES + 1)
+    if end > MAX_BYTES:
+        return _nothing(source, sink, _LARGE)
+    if len(lexemes) > MAX_LEXEMES:
+        return _nothing(source, sink, f"has more than {MAX_LEXEMES:,} words and marks")
+    skipped = tuple(_skipped(source, lexemes, sink))
+    if skipped:
+        lexemes = patch.lexemes(source, start, end, skipped)
     found = scan.chunks(source.text, lexemes)
     notes = comments.collect(source, lexemes)
     docs = comments.Docs.of(source, notes)
     sink.extend(edition.problems(source, found))
-    bodies = edition.without(found)
-    statements = _Statements(source, sink, StatementBuilder(source, sink, docs))
+    bodies = edition.without(source, found)
+    statements = _Statements(source, sink, StatementBuilder(source, sink, docs), skipped)
     items = tuple(statements.read(bodies))
-    first = bodies[0].start if bodies else len(source.text)
-    span = Span(source, start, len(source.text))
-    return ast.Spec(span, 1, items, docs.description(first), notes)
+    first = bodies[0].start if bodies else end
+    unread, holes = tuple(statements.recovery.unread), tuple(statements.recovery.holes)
+    span = Span(source, start, end)
+    return ast.Spec(span, 1, items, docs.description(first), notes, unread, holes)
 
 
-def _refused(source: Source, sink: Sink) -> bool:
-    """Report what makes the whole text unreadable."""
-    if len(source.text) > MAX_BYTES:
-        sink.report(_too_large(source.name, (Label(Span(source, 0, 0), "", primary=True),)))
-        return True
+def _skipped(source: Source, lexemes: tuple[Lexeme, ...], sink: Sink) -> Iterator[Edit]:
+    """Report what is no part of the language at all; edits that leave it out."""
     bad = scan.forbidden(source.text)
+    sink.extend(_forbidden(source, bad))
+    for offset in bad:
+        yield Edit(Span(source, offset, offset + 1), " ")
+    for diagnostic in _invisible(source, scan.invisible(lexemes)):
+        sink.report(diagnostic)
+        for fix in (each.fix for each in diagnostic.helps if each.fix):
+            yield from fix.edits
+    for strange in foreign_lines.find(source, lexemes):
+        sink.report(strange.diagnostic)
+        yield Edit(strange.span, re.sub(r"[^\n]", " ", strange.span.text))
+
+
+def _nothing(source: Source, sink: Sink, why: str) -> ast.Spec:
+    """A text that nobody wrote is not read, and so nothing is known to be missing from it."""
+    span = Span(source, 0, 0)
+    sink.report(_too_large(source.name, why, (Label(span, "", primary=True),)))
+    unread = tuple(ast.Unread(span, word, "") for word in scan.STATEMENTS)
+    return ast.Spec(span, 1, (), "", (), unread)
+
+
+def _forbidden(source: Source, bad: tuple[int, ...]) -> Iterator[Diagnostic]:
+    """E0111 for the first characters that no spec may contain."""
     for offset in bad[:5]:
         span = Span(source, offset, offset + 1)
         code = f"U+{ord(span.text):04X}"
         label = Label(span, "this character is invisible here", primary=True)
         notes = (f"{len(bad)} such characters in this file",) if len(bad) > 1 else ()
         message = f"a spec cannot contain the character {code}"
-        sink.report(Diagnostic(catalog.E0111, message, (label,), notes=notes))
-    return bool(bad)
+        helps = (Help("remove it", Fix((Edit(span, ""),), Safety.UNSAFE)),)
+        yield Diagnostic(catalog.E0111, message, (label,), notes=notes, helps=helps)
 
 
 def _invisible(source: Source, found: tuple[Lexeme, ...]) -> Iterator[Diagnostic]:
@@ -107,15 +144,21 @@ def _invisible(source: Source, found: tuple[Lexeme, ...]) -> Iterator[Diagnostic
         yield Diagnostic(catalog.E0111, message, (label,), notes=notes, helps=helps)
 
 
-def _too_large(name: str, labels: tuple[Label, ...]) -> Diagnostic:
-    message = f"`{name}` is larger than 1 MB, the most that a spec may have"
+def _too_large(name: str, why: str, labels: tuple[Label, ...] = ()) -> Diagnostic:
+    message = f"`{name}` {why}, the most that a spec may have"
     return Diagnostic(catalog.E0110, message, labels, None if labels else name)
 
 
-class _Statements(Struct):
-    source: Source
-    sink: Sink
-    builder: StatementBuilder
+class _Statements:
+    """Reads the statements of one text; `skipped` are edits that leave out what is reported."""
+
+    def __init__(
+        self, source: Source, sink: Sink, builder: StatementBuilder, skipped: tuple[Edit, ...]
+    ) -> None:
+        self.source: Source = source
+        self.sink: Sink = sink
+        self.builder: StatementBuilder = builder
+        self.recovery: Recovery = Recovery(source, skipped)
 
     def read(self, found: tuple[Chunk, ...]) -> Iterator[ast.Item]:
         """The items of all chunks that can be read."""
@@ -123,42 +166,23 @@ class _Statements(Struct):
         starts = [Span(self.source, c.start, c.start + len(c.keyword)) for c in found]
         for chunk, after in zip(found, [*starts, None][1:], strict=True):
             if len(self.sink.found) >= limit:
-                return
-            yield from self._chunk(chunk, after)
+                self.recovery.lose(chunk.lexemes)
+            else:
+                yield from self._chunk(chunk, after)
 
-    def _chunk(self, chunk: Chunk, after: Span | None) -> tuple[ast.Item, ...]:
+    def _chunk(self, chunk: Chunk, after: Span | None) -> Iterator[ast.Item]:
         deep = scan.deeper_than(MAX_NESTING, chunk.lexemes)
         if deep is not None:
-            return self._report(_too_deep(Span(self.source, deep.start, deep.end), MAX_NESTING))
-        result = parse_range(self.source.text, chunk.start, chunk.end)
-        match result:
-            case Branch():
-                return self.builder.items(result)
-            case TooDeep():
-                span = Span(self.source, result.start, result.end)
-                return self._report(_too_deep(span, MAX_DEPTH))
-            case Failure():
-                split = syntax_errors.hidden_statement(self.source.text, chunk, result)
-                if split is not None:
-                    return self._split(chunk, split, after)
-                return self._report(syntax_errors.explain(self.source, chunk, result, after))
-
-    def _split(self, chunk: Chunk, at: int, after: Span | None) -> tuple[ast.Item, ...]:
-        """A chunk ends in a statement whose keyword is misspelt: read both parts."""
-        count = next(n for n, each in enumerate(chunk.lexemes) if each.start == at)
-        head = Chunk(chunk.keyword, chunk.start, at, chunk.lexemes[:count])
-        tail = Chunk("", at, chunk.end, chunk.lexemes[count:])
-        word = tail.lexemes[0]
-        items = self._chunk(head, Span(self.source, word.start, word.end)) if count else ()
-        self._report(syntax_errors.unknown_statement(self.source, tail))
-        return items
-
-    def _report(self, diagnostic: Diagnostic) -> tuple[ast.Item, ...]:
-        self.sink.report(diagnostic)
-        return ()
-
-
-def _too_deep(span: Span, limit: int) -> Diagnostic:
-    label = Label(span, f"more than {limit} levels", primary=True)
-    message = "this is nested too deeply, or too long a chain of operators"
-    return Diagnostic(catalog.E0110, message, (label,))
+            self.sink.report(too_deep(Span(self.source, deep.start, deep.end), MAX_NESTING))
+            self.recovery.lose(chunk.lexemes)
+            return
+        holes, errors = len(self.recovery.holes), len(self.recovery.found)
+        part = Part(chunk.lexemes, chunk.end, after)
+        for branch in self.recovery.read(part):
+            told = len(self.sink.found)
+            yield from self.builder.items(branch)
+            if len(self.recovery.holes) > holes:
+                # Its alternatives are there, but could not be read.
+                kept = [d for d in self.sink.found[told:] if d.code is not catalog.E0105]
+                self.sink.found[told:] = kept
+        self.sink.extend(self.recovery.found[errors:])

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Literal, TypeAlias, cast
+from itertools import islice
+from typing import Literal, TypeAlias, get_args
 
 from msgspec import Struct
 
@@ -36,6 +37,9 @@ STATEMENTS = (
 )
 """The words that begin a statement; in column 0 they always do."""
 
+DEFINING = ("model", "input", "let", "fn", "machine", "scenario", "dataset", "score")
+"""Statements that begin with the name that they define."""
+
 FUTURE = ("prefer", "for", "forbid", "test", "variant")
 """Words kept for statements of later editions."""
 
@@ -44,6 +48,16 @@ CLAUSE_WORDS = ("as", "on", "in", "where", "except", "by", "init", "when", "keep
 
 RESERVED = frozenset(STATEMENTS + FUTURE + OPERATOR_WORDS + CLAUSE_WORDS)
 """Words that nothing can be named by."""
+
+FOLDS = ("count", "sum", "min", "max", "every", "some")
+"""Words that fold over layers, before `(layers`; names everywhere else."""
+
+MARKS = (
+    *("<=", ">=", "==", "!=", "&&", "||", "//", "**", "->", "=>", ".."),
+    *("=", "<", ">", "+", "-", "*", "/", "%", "|", ":", ";", ",", "."),
+    *("(", ")", "{", "}", "[", "]", "!"),
+)
+"""Every mark but the labels, the language's own and those of others; longer ones first."""
 
 UNITS = (
     *("KiB", "MiB", "GiB", "TiB", "kB", "MB", "GB", "TB"),
@@ -65,20 +79,23 @@ _LEXEME = re.compile(
     r'|(?P<open>"[^"\r\n]*)'
     rf"|(?P<number>{QUANTITY})"
     r"|(?P<word>[^\W\d]\w*)"
-    r"|(?P<mark><=|>=|==|!=|&&|\|\||//|\*\*|->|=>|\.\.|@[a-z][a-z0-9-]*|[=<>+\-*/%|:;,.(){}\[\]!])"
+    rf"|(?P<mark>@[a-z][a-z0-9-]*|{'|'.join(map(re.escape, MARKS))})"
     r"|(?P<other>[^ \t\r\n])"
 )
 
+_KINDS: dict[str | None, LexemeKind] = {kind: kind for kind in get_args(LexemeKind)}
+
 # NUL and other controls, lone surrogates, and marks that show text in another order than it has.
-_FORBIDDEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f\ud800-\udfff"
+_CONTROLS = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f"
+_FORBIDDEN = (
+    f"[{_CONTROLS}\x80-\x9f\ud800-\udfff"
     "\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 )
 
 _INVISIBLE = ("Cf", "Zs", "Zl", "Zp")
 
 
-class Lexeme(Struct, frozen=True):
+class Lexeme(Struct, frozen=True, gc=False):
     """One word, number, mark or comment."""
 
     kind: LexemeKind
@@ -87,7 +104,7 @@ class Lexeme(Struct, frozen=True):
     end: int
 
 
-class Chunk(Struct, frozen=True):
+class Chunk(Struct, frozen=True, gc=False):
     """The text from one statement keyword in column 0 up to the next.
 
     `keyword` is empty for a text before the first statement. `lexemes` has no comments.
@@ -99,12 +116,10 @@ class Chunk(Struct, frozen=True):
     lexemes: tuple[Lexeme, ...]
 
 
-def lexemes(text: str, start: int = 0) -> tuple[Lexeme, ...]:
-    """Everything in a text that is not blank."""
-    return tuple(
-        Lexeme(cast("LexemeKind", match.lastgroup), match[0], match.start(), match.end())
-        for match in _LEXEME.finditer(text, start)
-    )
+def lexemes(text: str, start: int = 0, most: int | None = None) -> tuple[Lexeme, ...]:
+    """Everything in a text that is not blank, or the first `most` of it."""
+    found = islice(_LEXEME.finditer(text, start), most)
+    return tuple([Lexeme(_KINDS[match.lastgroup], match[0], *match.span()) for match in found])
 
 
 def in_column_0(text: str, offset: int) -> bool:
@@ -130,9 +145,19 @@ def chunks(text: str, found: tuple[Lexeme, ...]) -> tuple[Chunk, ...]:
     )
 
 
+def defined(chunk: Chunk) -> str:
+    """The name that a statement defines, or would if it could be read; empty when it has none."""
+    words = [lexeme.text for lexeme in chunk.lexemes if lexeme.kind == "word"]
+    if chunk.keyword == "import" and "as" in words[:-1]:
+        return words[words.index("as") + 1]
+    return words[1] if chunk.keyword in DEFINING and len(words) > 1 else ""
+
+
 def forbidden(text: str) -> tuple[int, ...]:
     """Offsets of the characters that no spec may contain, comments and strings included."""
-    return tuple(match.start() for match in _FORBIDDEN.finditer(text))
+    # Most texts are ASCII, and a class with characters from far away takes long to compile.
+    found = re.finditer(f"[{_CONTROLS}]" if text.isascii() else _FORBIDDEN, text)
+    return tuple(match.start() for match in found)
 
 
 def invisible(found: tuple[Lexeme, ...]) -> tuple[Lexeme, ...]:

@@ -1,15 +1,13 @@
 """What to say about a unit that does not exist (E0104).
 
-In: a number and the word after it, or two alternatives that may be one with a misspelt unit. Out:
-a diagnostic that shows the units it could be. Units exist in `scan.UNITS`; what they mean is not
-known here.
+In: a number and the word after it. Out: a diagnostic that shows the units it could be. Units exist
+in `scan.UNITS`; what they mean is not known here.
 """
 
 from __future__ import annotations
 
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Edit, Fix, Help, Label, Safety
-from surgery.grammar import ast
 from surgery.grammar.near import nearest
 from surgery.grammar.scan import UNITS
 from surgery.source import Span
@@ -39,9 +37,30 @@ _MEANT = {
     "param": (" params",),
     "parameters": (" params",),
     "layer": (" layers",),
+    "s": (" s",),
     "sec": (" s",),
+    "secs": (" s",),
+    "second": (" s",),
     "seconds": (" s",),
     "msec": (" ms",),
+    "msecs": (" ms",),
+    "millisecond": (" ms",),
+    "milliseconds": (" ms",),
+    "usec": (" us",),
+    "microseconds": (" us",),
+    "tps": (" tok/s",),
+    "qps": (" req/s",),
+    "rps": (" req/s",),
+    "gigabyte": ("GB", "GiB"),
+    "gigabytes": ("GB", "GiB"),
+    "megabyte": ("MB", "MiB"),
+    "megabytes": ("MB", "MiB"),
+    "terabyte": ("TB", "TiB"),
+    "terabytes": ("TB", "TiB"),
+    "thousand": ("K",),
+    "million": ("M",),
+    "billion": ("B",),
+    "trillion": ("T",),
     "percent": ("%",),
     "times": ("x",),
 }
@@ -56,6 +75,10 @@ def meant(word: str) -> tuple[str, ...]:
     known = _MEANT.get(word.lower())
     if known is not None:
         return known
+    of, per, time = word.lower().partition("/")
+    if per and time[:1] == "s":
+        rate = " tok/s" if of[:3] == "tok" else " req/s" if of[:3] == "req" else ""
+        return (rate,) if rate else ()
     blank = {"%", "x"}
     return tuple(u if u in blank or u[-1] == "B" else f" {u}" for u in nearest(word, UNITS))
 
@@ -67,6 +90,8 @@ def unknown_unit(number: Span, word: Span) -> Diagnostic:
         Help(f"write `{number.text}{unit}`", _replace(whole, number.text + unit))
         for unit in meant(word.text)
     )
+    if not helps:
+        helps = (Help(f"write `{number.text}` alone", _replace(whole, number.text)),)
     message, text = f"there is no unit `{word.text}`", "not a unit"
     if word.text == "G":
         message, text = f"`{whole.text}` does not say which bytes it counts", "GiB or GB"
@@ -78,14 +103,3 @@ def unknown_unit(number: Span, word: Span) -> Diagnostic:
 
 def _replace(span: Span, text: str) -> Fix:
     return Fix((Edit(span, text),), Safety.DISPLAY)
-
-
-def in_alternatives(one: ast.Edit, two: ast.Edit) -> tuple[Diagnostic, ...]:
-    """`window 8K toks` reads as two alternatives; say so when the second looks like a unit."""
-    last = one.args[-1] if one.args else None
-    if not isinstance(last, ast.Quantity) or last.unit or one.by or one.init or one.when:
-        return ()
-    between = Span(one.span.source, last.span.end, two.span.start).text
-    if between.strip(" \t") or not meant(two.name.text):
-        return ()
-    return (unknown_unit(last.span, two.name.span),)

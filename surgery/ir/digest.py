@@ -7,7 +7,7 @@ caller sorts what has no order. Two specs with one digest ask for the same plan.
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import json
 from collections.abc import Iterable
 from fractions import Fraction
@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from surgery.expr import Pick
 from surgery.source import Span
+from surgery.units import Dimension
 
 _SPELLING = frozenset({"span", "unit", "message"})
 """Fields that say how something was written or what to tell people."""
@@ -25,28 +26,47 @@ _SPELLING = frozenset({"span", "unit", "message"})
 def canonical(value: object) -> str:
     """A value as text: the same for the same meaning."""
     match value:
+        case Dimension():
+            return _dimension(value)
+        case Struct():
+            return _record(value)
         case None:
             return "-"
         case bool() | int() | Fraction():
             return str(value)
         case str():
-            return json.dumps(str(value))
+            return _quoted(str(value))
         case tuple():
             items = cast("tuple[object, ...]", value)
-            if items and all(isinstance(item, Pick) for item in items):
+            if items and type(items[0]) is Pick and all(isinstance(item, Pick) for item in items):
                 items = _joined(cast("tuple[Pick, ...]", items))
-            return f"[{','.join(canonical(item) for item in items)}]"
-        case Struct():
-            keys = value.__struct_fields__
-            parts = ((key, cast("object", getattr(value, key))) for key in keys)
-            told = ",".join(f"{key}={canonical(part)}" for key, part in parts if _means(key, part))
-            return f"{type(value).__name__}({told})"
+            return f"[{','.join([canonical(item) for item in items])}]"
         case _:
             raise TypeError(f"{type(value).__name__} has no canonical text")
 
 
-def _means(key: str, part: object) -> bool:
-    return key not in _SPELLING and not isinstance(part, Span)
+@functools.lru_cache(maxsize=1024)
+def _quoted(text: str) -> str:
+    return json.dumps(text)
+
+
+def _record(value: Struct) -> str:
+    kind = type(value)
+    found = [(key, cast("object", getattr(value, key))) for key in _telling(kind)]
+    told = [f"{key}={canonical(part)}" for key, part in found if type(part) is not Span]
+    return f"{kind.__name__}({','.join(told)})"
+
+
+@functools.cache
+def _dimension(value: Dimension) -> str:
+    """Every expression has a dimension, and there are few."""
+    return _record(value)
+
+
+@functools.cache
+def _telling(kind: type[Struct]) -> tuple[str, ...]:
+    """The fields of a record that can say more than how it was written."""
+    return tuple(key for key in kind.__struct_fields__ if key not in _SPELLING)
 
 
 def _joined(picks: tuple[Pick, ...]) -> tuple[tuple[int, int], ...]:
@@ -62,5 +82,7 @@ def _joined(picks: tuple[Pick, ...]) -> tuple[tuple[int, int], ...]:
 
 def digest(parts: Iterable[object]) -> str:
     """SHA-256 over the canonical texts of all parts, in an order of their own, as 64 hex digits."""
+    import hashlib
+
     lines = sorted(canonical(part) for part in parts)
     return hashlib.sha256("\n".join(["surg 1", *lines]).encode()).hexdigest()
