@@ -46,6 +46,11 @@ WORDS = [
 ]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--update-golden` rewrites the snapshots of the book and of the golden files in place."""
+    parser.addoption("--update-golden", action="store_true", help="rewrite snapshots in place")
+
+
 def untyped(module: str) -> Any:
     """A library that ships no usable types, imported when a test needs it."""
     return importlib.import_module(module)

@@ -38,7 +38,7 @@ def spec(folder: Path, kind: Kind, location: str, **pins: str) -> Spec:
         objective=Objective(span, "minimize", Number(span, Fraction(0))),
         emits=(),
         not_yet=(),
-        digest="",
+        meaning=(),
     )
 
 

@@ -254,7 +254,7 @@ def toy_spec(
         objective=Objective(goal.span, sense, goal),  # pyright: ignore[reportArgumentType] - callers write literals
         emits=(),
         not_yet=(),
-        digest="e" * 64,
+        meaning=(),
     )
 
 

@@ -184,5 +184,5 @@ def spec(
         objective=Objective(span(), "minimize", num(0)),
         emits=(),
         not_yet=not_yet,
-        digest="1" * 64,
+        meaning=(),
     )

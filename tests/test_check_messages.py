@@ -136,7 +136,7 @@ def test_a_product_of_scores_suggests_a_sum() -> None:
         ("damage", "depends on the choices"),
         ("reach", "depends on the choices"),
     ]
-    assert found.helps[0].text == "weigh them instead: `damage + 0.5 * reach`"
+    assert found.helps[0].text == "bound one: `require @reach reach <= 0.020` and `minimize damage`"
 
 
 # ---- settings --------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def test_a_product_of_scores_suggests_a_sum() -> None:
     [
         ("shar", "70%", "this spec has no input `shar`"),
         ("share", "70", "`--set share=70`: the input wants a ratio, and 70 is 7000%"),
-        ("share", "3 tok", "`--set share=3 tok`: the input wants a ratio"),
+        ("share", "3 tok", "`--set share=3 tok`: the input cannot be a number of tokens"),
         ("share", "high", "`--set share=high` does not give a value"),
         ("share", "", "`--set share=` does not give a value"),
         ("share", "1\nlet x = 2", "does not give a value"),

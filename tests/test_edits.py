@@ -89,7 +89,7 @@ def test_kv_heads_must_pool_evenly() -> None:
     found = edits.refuse(MIXTURE, block, Site.ATTENTION, _kv(4))
     assert found is not None
     assert found.message == "4 KV heads cannot be pooled from 6"
-    assert found.help == "legal here: 1 | 2 | 3"
+    assert found.help == "a legal number is 1, 2 or 3"
 
 
 def _kv(value: int) -> Alternative:

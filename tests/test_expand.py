@@ -148,7 +148,7 @@ def test_two_choices_for_one_site_of_different_layers() -> None:
 def test_an_illegal_alternative_is_one_finding_for_all_layers() -> None:
     found = only(MOE, choose(Site.EXPERTS, layers(), KEEP, alternative("retain", 160, line=7)))
     assert found.code.id == "E0405"
-    assert found.message == "an alternative keeps more experts than the layer has"
+    assert found.message == "`retain 160` keeps more experts than the layer has"
     primary, why = found.labels
     assert (primary.span, primary.text, primary.primary) == (span(7), "160 of 128", True)
     assert (why.span, why.text) == (span(199), "128 experts, 4 active per token")

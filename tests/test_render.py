@@ -278,7 +278,8 @@ help: split it
 1 - let a = 1
 1 + let a = 10
 2 + let z = 5
-3 - let c = 3""",
+3 - let c = 3
+note: this is an unsafe fix: it may change what the spec means""",
     )
 
 

@@ -227,7 +227,7 @@ def test_a_contradiction_lists_the_tensors(
     assert found.code is catalog.E0411
     assert found.message.endswith(message)
     assert any(note in line for line in found.notes)
-    assert len(found.notes) <= 5
+    assert len(found.notes) <= 6
 
 
 def test_a_config_without_a_dtype_takes_the_weights(

@@ -90,7 +90,8 @@ def test_only_missing_and_damaged_entries_are_measured(parents: Path, tmp_path: 
     assert log.of("score")[-1] == (3, 3)
     (warning,) = sink.found
     assert warning.code is catalog.W0717
-    assert warning.subject == str(swaps[1])
+    assert warning.subject == str(library.root)
+    assert [note.endswith("does not match its own checksum") for note in warning.notes] == [True]
     assert score.run(made.spec, space, Library(library.root), sink, log) == first
 
 

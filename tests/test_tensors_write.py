@@ -22,6 +22,7 @@ from surgery.tensors.headers import INDEX, SINGLE, open_checkpoint
 from surgery.tensors.layout import layout
 from surgery.tensors.ops import materialise, tensor_reader
 from surgery.tensors.write import WrittenTensor, write_checkpoint
+from surgery.units import format_bytes
 
 # Runs `write_checkpoint` of everything in argv[1] into argv[2] under limits, in its own process.
 CHILD = f"""
@@ -172,7 +173,7 @@ def test_too_little_space_is_noticed_before_the_first_byte(tmp_path: Path) -> No
         write(tmp_path / "out", model, [made.output(model, "big", Copy("big"))])
     assert caught.value.diagnostic.code is catalog.E0803
     needed = layout([made.output(model, "big", Copy("big"))]).size
-    assert f"takes {needed} bytes, and only " in caught.value.diagnostic.message
+    assert f"takes {format_bytes(needed)}, and only " in caught.value.diagnostic.message
     assert os.listdir(tmp_path / "out") == []
 
 

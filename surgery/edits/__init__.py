@@ -17,9 +17,20 @@ from surgery.edits.child import (
     cut,
     outputs,
     ranked,
+    unranked,
 )
 from surgery.edits.edit import Edit, Refusal
-from surgery.edits.registry import EDITS, argument, find, keep_text, known, refuse, selects
+from surgery.edits.registry import (
+    EDITS,
+    argument,
+    find,
+    keep_text,
+    known,
+    refuse,
+    selects,
+    spelled,
+    unlisted,
+)
 
 __all__ = [
     "EDITS",
@@ -38,4 +49,7 @@ __all__ = [
     "ranked",
     "refuse",
     "selects",
+    "spelled",
+    "unlisted",
+    "unranked",
 ]

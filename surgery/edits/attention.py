@@ -40,15 +40,25 @@ def _refuse_window(model: Model, block: Block, value: int) -> Refusal | None:
             f"the model sees {context} tok at most",
             why=f"its context is {context} tok",
             help=f"use a window below {context} tok; `keep` already means all of them",
+            legal=_shorter(model.context),
         )
     if current is not None and value >= current:
         return Refusal(
             catalog.E0408,
             f"a window of {asked} tok is not shorter than the window that the layer has",
             f"the window is {format_tokens(current)} tok already",
-            help="choose among the other layers only: `layers where attention is full`",
+            help=(
+                f"use a window below {format_tokens(current)} tok, or choose among the other "
+                "layers only: `layers where attention is full`"
+            ),
+            legal=_shorter(current),
         )
     return None
+
+
+def _shorter(tokens: int) -> tuple[int, ...]:
+    """Powers of two below a number of tokens, the longest first."""
+    return tuple(2**n for n in reversed(range((tokens - 1).bit_length())))
 
 
 def _become_window(block: Block, value: int) -> Attention:
@@ -94,13 +104,15 @@ def _refuse_kv_heads(_model: Model, block: Block, value: int) -> Refusal | None:
         message = f"{value} KV heads do not divide {attention.heads} query heads"
     else:
         message = f"{value} KV heads cannot be pooled from {attention.kv_heads}"
-    listed = " | ".join(map(str, legal))
+    *others, last = map(str, legal or (1,))
+    listed = f"{', '.join(others)} or {last}" if others else last
     return Refusal(
         catalog.E0409,
         message,
         f"{value} of {attention.kv_heads}",
         why=has,
-        help=f"legal here: {listed}" if legal else "a single KV head cannot become fewer",
+        help=f"a legal number is {listed}" if legal else "a single KV head cannot become fewer",
+        legal=tuple(sorted(legal, key=lambda n: (abs(n - value), n))),
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
 from msgspec.structs import replace
@@ -154,6 +154,27 @@ def artefact(model: Model, candidate: Candidate) -> str:
     edit = known(candidate.site, alternative.edit)
     if edit.selects and candidate.kept is None:
         raise ValueError(f"{candidate.address} is not ranked yet")
+    return _identity(model, candidate, alternative, {"kept": candidate.kept})
+
+
+def unranked(model: Model, candidate: Candidate) -> Candidate:
+    """The candidate that selects with the artefact hash of a block that is not ranked yet.
+
+    Covers what `artefact` covers, and the criterion in place of the kept list: such a block has a
+    size and a place in a plan, and cannot be made.
+    """
+    alternative = candidate.alternative
+    if alternative is None or alternative.by is None:
+        raise ValueError(f"{candidate.address} selects nothing")
+    open_end: dict[str, object] = {"kept": "not ranked yet", "by": alternative.by.criterion}
+    made = _identity(model, candidate, alternative, open_end)
+    return replace(candidate, kept=None, artefact=made)
+
+
+def _identity(
+    model: Model, candidate: Candidate, alternative: Alternative, kept: Mapping[str, object]
+) -> str:
+    edit = known(candidate.site, alternative.edit)
     tensors = block_tensors(model, candidate.layer, candidate.site)
     subject = {
         "tool": TOOL_MAJOR,
@@ -162,7 +183,7 @@ def artefact(model: Model, candidate: Candidate) -> str:
         "edit": edit.name,
         "argument": argument(alternative),
         "init": alternative.init or next(iter(edit.inits), None),
-        "kept": candidate.kept,
+        **kept,
     }
     text = json.dumps(subject, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()

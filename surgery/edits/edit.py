@@ -22,7 +22,9 @@ class Refusal(Struct, frozen=True):
     """Why an edit is illegal on a block.
 
     `message` stands alone and names no layer; `here` labels the alternative, `why` the parent
-    (may be empty), `help` says what to do. Equal refusals of several layers are one diagnostic.
+    (may be empty), `help` says what to do. `legal` are values that the block would allow instead,
+    the best first (empty where none comes near). Equal refusals of several layers are one
+    diagnostic.
     """
 
     code: Code
@@ -30,6 +32,7 @@ class Refusal(Struct, frozen=True):
     here: str
     why: str = ""
     help: str = ""
+    legal: tuple[int, ...] = ()
 
 
 class Edit(Struct, frozen=True):

@@ -30,7 +30,7 @@ def _refuse_retain(_model: Model, block: Block, value: int) -> Refusal | None:
     if value > experts.count:
         return Refusal(
             catalog.E0405,
-            "an alternative keeps more experts than the layer has",
+            f"`retain {value}` keeps more experts than the layer has",
             f"{value} of {experts.count}",
             why=has,
             help=f"remove the alternative; `keep` already means all {experts.count}",
@@ -38,10 +38,11 @@ def _refuse_retain(_model: Model, block: Block, value: int) -> Refusal | None:
     if value < experts.active:
         return Refusal(
             catalog.E0406,
-            "an alternative keeps fewer experts than the router activates",
+            f"`retain {value}` keeps fewer experts than the router activates",
             f"{value} kept, but each token is sent to {experts.active}",
             why=has,
             help=f"keep at least {experts.active}",
+            legal=(experts.active,) if experts.active < experts.count else (),
         )
     return None
 

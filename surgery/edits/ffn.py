@@ -44,24 +44,27 @@ def alignment(block: Ffn) -> int:
 def _refuse_width(_model: Model, block: Block, value: int) -> Refusal | None:
     width = _ffn(block).width
     step = alignment(_ffn(block))
+    legal = tuple(sorted(range(step, width, step), key=lambda n: (abs(n - value), n)))
     if value > width:
         return Refusal(
             catalog.E0407,
             f"a width of {value} is more than the layer has",
             f"{value} of {width}",
             why=f"its FFN is {width} wide",
-            help=f"remove the alternative; `keep` already means all {width}",
+            help=f"use a smaller width; `keep` already means all {width}",
+            legal=legal,
         )
     if value % step == 0:
         return None
-    below, above = value // step * step, (value // step + 1) * step
-    near = [str(n) for n in (below, above) if 0 < n < width]
-    nearest = f"the nearest legal widths are {' and '.join(near)}"
+    near = [str(n) for n in sorted(legal[:2]) if abs(n - value) < step]
+    plural = "widths are" if len(near) > 1 else "width is"
+    nearest = f"the nearest legal {plural} {' and '.join(near)}"
     return Refusal(
         catalog.E0407,
         f"a width of {value} is not a multiple of {step}",
         f"{value} = {value // step} * {step} + {value % step}",
         help=nearest if near else f"no width below {width} is a multiple of {step}",
+        legal=legal,
     )
 
 

@@ -11,7 +11,7 @@ import re
 
 from surgery.edits import attention, experts, ffn
 from surgery.edits.edit import Edit, Refusal
-from surgery.ir import Alternative, Attention, Block, Experts, Ffn, Model, Site
+from surgery.ir import Alternative, Attention, Block, Decision, Experts, Ffn, Model, Plan, Site
 from surgery.units import format_tokens
 
 EDITS: tuple[Edit, ...] = (
@@ -55,13 +55,23 @@ def written(site: Site, text: str) -> tuple[Edit, int] | None:
     return None
 
 
+def unlisted(plan: Plan) -> tuple[Decision, ...]:
+    """The decisions of a plan that select, and for which it does not list what is kept."""
+    return tuple(
+        decided
+        for decided in plan.decisions
+        if decided.artefact and not decided.kept
+        if (found := written(decided.site, decided.text)) and found[0].selects
+    )
+
+
 def argument(alternative: Alternative) -> int:
     """The whole number that an alternative gives its edit, 0 if it takes none."""
     return 0 if alternative.value is None else int(alternative.value)
 
 
-def written(alternative: Alternative) -> str:
-    """An alternative as a spec writes it, without its clauses: `keep`, `retain 64`, `window 8K tok`."""
+def spelled(alternative: Alternative) -> str:
+    """An alternative as a spec says it, less its clauses: `keep`, `retain 64`, `window 8K tok`."""
     if alternative.value is None:
         return alternative.edit
     tokens = alternative.edit == "window"

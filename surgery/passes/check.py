@@ -32,15 +32,34 @@ from surgery.source import Span
 _T = TypeVar("_T")
 
 
-def run(tree: ast.Spec, sink: Sink, settings: Mapping[str, str]) -> ir.Spec | None:
-    """Check a spec. `settings` are the texts of `--set name=text` by name."""
-    main = load(tree, sink)
+def run(
+    tree: ast.Spec,
+    sink: Sink,
+    settings: Mapping[str, str],
+    texts: Mapping[str, str] | None = None,
+) -> ir.Spec | None:
+    """Check a spec. `settings` are the texts of `--set name=text` by name; `texts` stand for
+    files that an editor has open (`checking/modules.py`)."""
+    main = load(tree, sink, texts)
     check = Check(sink, settings, main, elaborate, define)
+    told = len(sink.found)
     try:
-        return _spec(check)
+        found = _spec(check)
     except Stop as stop:
         sink.report(stop.diagnostic)
-        return None
+        found = None
+    sink.found[told:] = [each for each in sink.found[told:] if not _in_doubt(main, each)]
+    return found
+
+
+def _in_doubt(module: Module, diagnostic: Diagnostic) -> bool:
+    """Whether a finding stands on a line that could not be read as it is."""
+    label = diagnostic.primary
+    if label is None:
+        return False
+    tree = module.tree
+    here = tree.holes and label.span.source == tree.span.source and tree.in_doubt(label.span)
+    return bool(here) or any(_in_doubt(each, diagnostic) for each in module.imports.values())
 
 
 def _spec(check: Check) -> ir.Spec | None:
@@ -86,10 +105,12 @@ def _known_settings(check: Check) -> None:
     for name in sorted(check.settings):
         if name in inputs or name in check.main.lost:
             continue
-        known = f"its inputs are {quoted(inputs)}" if inputs else "it has no inputs"
-        helps = tuple(Help(f"set `{other}`") for other in nearest(name, inputs))
+        are = "its input is" if len(inputs) == 1 else "its inputs are"
+        known = f"{are} {quoted(inputs)}" if inputs else "it has no inputs"
+        value = check.settings[name]
+        helps = tuple(Help(f"write `--set {other}={value}`") for other in nearest(name, inputs))
         message = f"this spec has no input `{name}`"
-        subject = f"--set {name}={check.settings[name]}"
+        subject = f"--set {name}={value}"
         check.sink.report(Diagnostic(catalog.E0208, message, (), subject, (), (known,), helps))
 
 

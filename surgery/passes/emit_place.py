@@ -28,6 +28,8 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import cast
 
+from msgspec.structs import replace
+
 from surgery import catalog
 from surgery.diagnostics import Code, Diagnostic, Help, Stop
 from surgery.untrusted import shown
@@ -60,7 +62,7 @@ def check(out: Path, parent: Path) -> None:
     if foreign:
         names = ", ".join(f"`{shown(name)}`" for name in foreign[:_SHOW])
         more = f" and {len(foreign) - _SHOW} more" if len(foreign) > _SHOW else ""
-        what = "what surgery did not write, or what was changed since"
+        what = "files that surgery did not write like this"
         message = f"`{out}` exists and holds {what}: {names}{more}"
         raise _refused(catalog.E0802, message, out, "choose another folder, or move these away")
 
@@ -117,10 +119,12 @@ def _staged(out: Path, parent: Path) -> Generator[Path]:
                 yield temporary
             finally:
                 os.close(lock)
-    except BaseException:
+    except BaseException as ended:
         # Whatever ended it, Ctrl-C included: a part must not look like a whole.
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(ended, Stop) and temporary is not None:
+            ended.diagnostic = _about(ended.diagnostic, temporary, out)
         for folder in made:
             with contextlib.suppress(OSError):
                 folder.rmdir()
@@ -333,6 +337,14 @@ def _put_back(old: Path | None, out: Path) -> None:
 
 def _refused(code: Code, message: str, out: Path, help: str) -> Stop:
     return Stop(Diagnostic(code, message, subject=str(out), helps=(Help(help),)))
+
+
+def _about(found: Diagnostic, temporary: Path, out: Path) -> Diagnostic:
+    """A finding about a file of the staged folder, as one about the place that was asked for."""
+    subject = found.subject
+    if subject is None or not Path(subject).is_relative_to(temporary):
+        return found
+    return replace(found, subject=str(out / Path(subject).relative_to(temporary)))
 
 
 @contextlib.contextmanager

@@ -6,7 +6,8 @@ then edits in registry order by falling value), or `None` with errors in the sin
 
 Refuses: what the layer does not have (E0403), two choices for one site of a layer (E0404), illegal
 arguments (E0405 to E0409, by `edits/`), layers left without any alternative (E0602), more
-candidates than can be searched (E0414), alternatives that differ but become the same text (E0415).
+candidates than can be searched (E0414), alternatives that differ but become the same text (E0415),
+spaces without a child that has room on its machine (E0506, `fit.py`).
 Findings about many layers are one finding with layer ranges. Not here: rankings, time, rows.
 """
 
@@ -33,7 +34,7 @@ from surgery.ir import (
     Spec,
     TensorSpec,
 )
-from surgery.passes import cost, expand_findings
+from surgery.passes import cost, expand_findings, fit
 from surgery.sizes import site_tensors
 
 MAX_PER_SITE = 4096
@@ -77,11 +78,14 @@ def run(spec: Spec, model: Model, sink: Sink) -> Space | None:
     if found.failed:
         return None
     sites = [(layer.index, site) for layer in model.layers for site in layer.sites]
-    return Space(
+    space = Space(
         model,
         tuple(options.get(key) or SiteOptions(*key, (_keep(*key, parent),)) for key in sites),
         cost.fixed(model),
     )
+    cramped = fit.machines(spec, space)
+    sink.extend(cramped)
+    return None if cramped else space
 
 
 def refuse_not_yet(spec: Spec, sink: Sink) -> None:
@@ -147,7 +151,9 @@ def _expand(
         alternative = verdict.alternative
         if verdict.refused:
             sink.extend(
-                expand_findings.refused(parent.spec, alternative, verdict.refused, len(layers))
+                expand_findings.refused(
+                    parent.spec, choice, alternative, verdict.refused, len(layers)
+                )
             )
         elif layers and len(verdict.off) == len(layers):
             sink.report(expand_findings.never_applies(alternative, layers))
@@ -160,7 +166,7 @@ def _expand(
             options[index, choice.site] = SiteOptions(index, choice.site, candidates)
         elif not any(v.broken or index in v.refused for v in verdicts):
             bare.append(index)
-    sink.extend(merges.findings(len(layers)))
+    sink.extend(merges.findings(len(layers), [len(v.blocks) for v in verdicts]))
     if bare:
         off = [v.alternative for v in verdicts if set(bare) & set(v.off)]
         sink.report(expand_findings.nothing_left(choice, bare, off))

@@ -6,13 +6,14 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from msgspec import Struct, field
 
 from surgery import catalog
-from surgery.diagnostics import Code, Diagnostic, Help, Label
+from surgery.diagnostics import Code, Diagnostic, Edit, Fix, Help, Label, Safety
 from surgery.edits import Refusal, argument
+from surgery.edits.rewriting import dropped, replaced
 from surgery.ir import Alternative, Candidate, Choice, Model, NotYet, Site, Spec
 from surgery.source import Span
 from surgery.units import format_layers
@@ -47,7 +48,7 @@ def _header(choice: Choice) -> Span:
 
 def not_yet(code: Code, entry: NotYet) -> Diagnostic:
     """E0011 or W0011 for one thing that checks but has no back end."""
-    label = Label(entry.span, primary=True)
+    label = Label(entry.span, "checked, and cannot be carried out", primary=True)
     return Diagnostic(code, f"{entry.what} has no back end yet", (label,))
 
 
@@ -88,13 +89,19 @@ def too_many(choice: Choice, each: int, total: int, per_site: int, overall: int)
     else:
         message = f"{total} candidates are more than {overall}"
         here = f"{total} candidates with this choice"
-    return Diagnostic(catalog.E0414, message, (Label(_header(choice), here, primary=True),))
+    labels = (Label(_header(choice), here, primary=True),)
+    helps = (Help("offer fewer alternatives, or select fewer layers"),)
+    return Diagnostic(catalog.E0414, message, labels, helps=helps)
 
 
 def refused(
-    spec: Spec, alternative: Alternative, refusals: Mapping[int, Refusal], selected: int
+    spec: Spec,
+    choice: Choice,
+    alternative: Alternative,
+    refusals: Mapping[int, Refusal],
+    selected: int,
 ) -> Iterable[Diagnostic]:
-    """One finding per reason why an edit is illegal, with the layers of each.
+    """One finding per reason why an edit is illegal, with the layers of each and a way out.
 
     Of the parent it says what holds in the first of them.
     """
@@ -110,8 +117,28 @@ def refused(
         first = next(iter(reasons))
         if first.why:
             labels.append(Label(spec.model.span, first.why))
-        helps = tuple(Help(text) for text in dict.fromkeys(r.help for r in reasons) if text)
+        texts = tuple(dict.fromkeys(reason.help for reason in reasons if reason.help))
+        fix = _way_out(choice, alternative, tuple(reasons))
+        helps = tuple(Help(text, fix if n == 0 else None) for n, text in enumerate(texts))
         yield Diagnostic(code, message, tuple(labels), helps=helps)
+
+
+_SURE = frozenset({catalog.E0407, catalog.E0409})
+"""Refusals of which the nearest legal value is probably what was meant."""
+
+
+def _way_out(choice: Choice, alternative: Alternative, reasons: tuple[Refusal, ...]) -> Fix:
+    """The best value that all layers allow and nobody offers yet, or no such alternative."""
+    offered = {each.value for each in choice.alternatives if each.edit == alternative.edit}
+    legal = (
+        value
+        for value in reasons[0].legal
+        if value not in offered and all(value in reason.legal for reason in reasons)
+    )
+    value = next(legal, None)
+    edit = dropped(alternative, choice.alternatives)
+    edit = edit if value is None else replaced(alternative, value)
+    return Fix((edit,), Safety.UNSAFE if reasons[0].code in _SURE else Safety.DISPLAY)
 
 
 def never_applies(alternative: Alternative, layers: tuple[int, ...]) -> Diagnostic:
@@ -144,12 +171,13 @@ class Merges(Struct):
     """Collects, over the layers of a choice, alternatives that come to the same thing."""
 
     choice: Choice
-    kept: dict[tuple[int, str], list[int]] = field(default_factory=dict[tuple[int, str], list[int]])
+    kept: dict[int, dict[int, str]] = field(default_factory=dict[int, dict[int, str]])
+    """Place of an alternative -> the layers that it leaves alone, each with its block."""
     same: dict[tuple[int, int], list[int]] = field(default_factory=dict[tuple[int, int], list[int]])
 
     def restates_keep(self, layer: int, alternative: Alternative, text: str) -> None:
         """`alternative` leaves the block of `layer` as it is."""
-        self.kept.setdefault((self._place(alternative), text), []).append(layer)
+        self.kept.setdefault(self._place(alternative), {})[layer] = text
 
     def same_text(self, layer: int, alternative: Alternative, first: Candidate) -> None:
         """`alternative` comes to what the candidate `first` of the layer comes to."""
@@ -160,39 +188,67 @@ class Merges(Struct):
     def _place(self, alternative: Alternative) -> int:
         return next(n for n, each in enumerate(self.choice.alternatives) if each is alternative)
 
-    def findings(self, selected: int) -> Iterable[Diagnostic]:
-        """W0707 for what restates another alternative, E0415 for what only looks as if it did."""
+    def findings(self, selected: int, applies: Sequence[int]) -> Iterable[Diagnostic]:
+        """W0707 for what restates another alternative, E0415 for what only looks as if it did.
+
+        `applies` counts the layers that each alternative is offered in. One that decides something
+        in at least one of them is no restatement: layers need not be alike.
+        """
         alternatives = self.choice.alternatives
-        for (place, text), layers in self.kept.items():
-            offered = any(each.edit == "keep" for each in alternatives)
-            yield _restated(alternatives[place], text, _in_layers(layers, selected), offered)
+        for place, texts in self.kept.items():
+            if len(texts) == applies[place]:
+                yield _restated(self.choice, alternatives[place], " or ".join(_distinct(texts)))
         for (place, first), layers in self.same.items():
-            yield _same(alternatives[place], alternatives[first], _in_layers(layers, selected))
+            later, earlier = alternatives[place], alternatives[first]
+            if _identity(later) != _identity(earlier):
+                yield _ambiguous(later, earlier, _in_layers(layers, selected))
+            elif len(layers) == applies[place]:
+                yield _repeated(self.choice, later, earlier)
 
 
-def _restated(alternative: Alternative, text: str, where: str, offered: bool) -> Diagnostic:
-    help = "remove the alternative; `keep` says the same" if offered else "write `keep` instead"
+def _distinct(texts: Mapping[int, str]) -> list[str]:
+    return list(dict.fromkeys(texts.values()))
+
+
+def _restated(choice: Choice, alternative: Alternative, text: str) -> Diagnostic:
+    edits = [dropped(alternative, choice.alternatives)]
+    help = "remove the alternative; `keep` says the same"
+    if all(each.edit != "keep" for each in choice.alternatives):
+        help = "write `keep` instead"
+        clause = alternative.clause or alternative.span
+        alone = all(each.clause != clause or each is alternative for each in choice.alternatives)
+        start = Span(clause.source, clause.start, clause.start)
+        edits = [Edit(clause, "keep")] if alone else [Edit(start, "keep "), *edits]
     return Diagnostic(
         catalog.W0707,
-        f"`{_written(alternative)}` changes nothing{where}",
+        f"`{_written(alternative)}` changes nothing",
         (Label(alternative.span, f"the parent has {text} already", primary=True),),
-        helps=(Help(help),),
+        helps=(Help(help, Fix(tuple(edits), Safety.SAFE)),),
     )
 
 
-def _same(later: Alternative, first: Alternative, where: str) -> Diagnostic:
-    labels = (
-        Label(later.span, "again here", primary=True),
-        Label(first.span, f"`{_written(first)}` is offered here"),
+def _repeated(choice: Choice, later: Alternative, first: Alternative) -> Diagnostic:
+    fix = Fix((dropped(later, choice.alternatives),), Safety.SAFE)
+    return Diagnostic(
+        catalog.W0707,
+        f"`{_written(later)}` is offered twice",
+        (
+            Label(later.span, "again here", primary=True),
+            Label(first.span, "offered here, in all of the same layers"),
+        ),
+        helps=(Help("remove one of the two", fix),),
     )
-    if _identity(later) == _identity(first):
-        message = f"`{_written(later)}` is offered twice{where}"
-        return Diagnostic(catalog.W0707, message, labels, helps=(Help("remove one of the two"),))
+
+
+def _ambiguous(later: Alternative, first: Alternative, where: str) -> Diagnostic:
     return Diagnostic(
         catalog.E0415,
         f"`{_written(later)}` is offered with two rankings or initialisers{where}",
-        labels,
-        notes=("a plan names an alternative by what the site becomes",),
+        (
+            Label(later.span, "again here, with another", primary=True),
+            Label(first.span, "offered here with one"),
+        ),
+        notes=("a plan names an alternative by what the site becomes, not by how",),
         helps=(Help("keep one of the two, or give them disjoint `when` conditions"),),
     )
 

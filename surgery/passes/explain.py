@@ -11,7 +11,7 @@ of the set one more solve asks for its best value with all the others kept.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from fractions import Fraction
 from math import ceil, floor, log10
 
@@ -19,7 +19,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from surgery import catalog
-from surgery.diagnostics import Diagnostic, Label
+from surgery.diagnostics import Diagnostic, Edit, Fix, Help, Label, Safety
 from surgery.passes.constrain import Problem, label, one_line
 from surgery.solving.linear import Clause, Extreme, Linear, Ratio, constant
 from surgery.solving.outcome import Minimise
@@ -51,12 +51,14 @@ class Conflict(Struct, frozen=True):
 def infeasible(problem: Problem, minimise: Minimise) -> Diagnostic:
     """E0601 with the conflict, its labels and what relaxing one requirement would take."""
     found = conflict(problem, minimise)
+    others = len(problem.spec.requirements) > 1
     labels = tuple(
-        Label(_clause(problem, index, best).span, _text(best), primary=number == 0)
+        Label(_clause(problem, index, best).span, _text(best, others), primary=number == 0)
         for number, (index, best) in enumerate(zip(found.requirements, found.best, strict=True))
     )
     message = "no architecture satisfies all of the requirements"
-    return Diagnostic(catalog.E0601, message, labels, notes=_notes(problem, found))
+    notes, helps = _notes(problem, found), _helps(problem, found)
+    return Diagnostic(catalog.E0601, message, labels, notes=notes, helps=helps)
 
 
 def conflict(problem: Problem, minimise: Minimise) -> Conflict:
@@ -195,8 +197,10 @@ def _step(clause: Clause, size: Fraction) -> Fraction:
     return Fraction(10) ** (floor(log10(size)) - 3)
 
 
-def _text(best: Best | None) -> str:
-    return f"best possible with the others: {best.text}" if best else "cannot hold with the others"
+def _text(best: Best | None, others: bool) -> str:
+    if best is None:
+        return "cannot hold with the others" if others else "cannot hold"
+    return f"best possible with the others: {best.text}" if others else f"best possible: {best.text}"
 
 
 def _name(problem: Problem, index: int) -> str:
@@ -210,7 +214,7 @@ def _name(problem: Problem, index: int) -> str:
 def _notes(problem: Problem, found: Conflict) -> tuple[str, ...]:
     count, total = len(found.requirements), len(problem.spec.requirements)
     if count == 1:
-        notes = ["this requirement alone cannot be satisfied"]
+        notes = ["no other requirement is in its way"] if total > 1 else []
     else:
         fewer = "either" if count == 2 else f"any {count - 1}"
         notes = [
@@ -218,11 +222,42 @@ def _notes(problem: Problem, found: Conflict) -> tuple[str, ...]:
         ]
     ways = [
         f"{_name(problem, index)} to {best.text}"
-        for index, best, complete in zip(
-            found.requirements, found.best, found.complete, strict=True
-        )
-        if best is not None and complete and best.clause.unit != "exceptions"
+        for index, best in _enough(found)
+        if best.clause.bound is None
     ]
     if ways:
         notes.append("relaxing one is enough: " + ", or ".join(ways))
     return tuple(notes)
+
+
+def _enough(found: Conflict) -> Iterator[tuple[int, Best]]:
+    """The requirements of which relaxing a single one makes room for all the others."""
+    for index, best, complete in zip(found.requirements, found.best, found.complete, strict=True):
+        if best is not None and complete and best.clause.unit != "exceptions":
+            yield index, best
+
+
+def _helps(problem: Problem, found: Conflict) -> tuple[Help, ...]:
+    """Limits that are written as numbers, each with the number that would be possible."""
+    helps: list[Help] = []
+    for index, best in _enough(found):
+        if best.clause.bound is None:
+            continue
+        enough = "relax" if not helps else "or relax"
+        fix = Fix((Edit(best.clause.bound, _limit_text(best)),), Safety.DISPLAY)
+        helps.append(Help(f"{enough} {_short(problem, index)} to what is possible", fix))
+    return tuple(helps)
+
+
+def _limit_text(best: Best) -> str:
+    """A value as a spec writes it."""
+    if best.clause.unit == "layers":
+        return f"{best.text.split()[0]} layers"
+    return f"{best.text} params" if best.clause.dimension == PARAMS else best.text
+
+
+def _short(problem: Problem, index: int) -> str:
+    requirement = problem.spec.requirements[index]
+    if requirement.label is not None:
+        return f"`{label(problem.spec, requirement)}`"
+    return f"the requirement in line {requirement.span.first.line}"

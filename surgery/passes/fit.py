@@ -1,20 +1,21 @@
-"""Spec x Model: do all lengths of the spec fit into the model's context?
+"""Spec x Model: do all lengths fit into the model's context, and all scenarios on their machine?
 
-In: a checked spec and the parent. Out: findings (E0416) for samples, scenarios and KV sizes that
-are longer than what the parent was made for: beyond it, positions mean nothing, and neither would
-the numbers. Windows have their own rule (E0408 in `edits/attention.py`).
+In: a checked spec, the parent, later its space. Out: findings (E0416) for samples, scenarios and
+KV sizes that are longer than what the parent was made for: beyond it, positions mean nothing, and
+neither would the numbers; and (E0506) for scenarios that no child has room for. Windows have their
+own rule (E0408 in `edits/attention.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from surgery import affine, catalog
+from surgery import affine, catalog, sizes
 from surgery.diagnostics import Diagnostic, Help, Label, Sink
 from surgery.expr import Expr, Metric
-from surgery.ir import Model, Spec
+from surgery.ir import Cost, Machine, Model, Scenario, Space, Spec
 from surgery.source import Span
-from surgery.units import format_tokens
+from surgery.units import format_bytes, format_tokens
 
 
 def run(spec: Spec, model: Model, sink: Sink) -> None:
@@ -37,8 +38,60 @@ def _lengths(spec: Spec) -> Iterator[tuple[str, int, Span]]:
 
 
 def _kv(spec: Spec) -> Iterator[tuple[str, int, Span]]:
+    for part in _metrics(spec):
+        if part.argument is not None:
+            yield "a KV cache", int(part.argument), part.span
+
+
+def _metrics(spec: Spec) -> Iterator[Metric]:
     formulas: list[Expr] = [each.expr for each in (*spec.expects, *spec.requirements)]
     for formula in (*formulas, spec.objective.expr):
-        for part in affine.walk(formula):
-            if isinstance(part, Metric) and part.argument is not None:
-                yield "a KV cache", int(part.argument), part.span
+        yield from (part for part in affine.walk(formula) if isinstance(part, Metric))
+
+
+# ---- machines --------------------------------------------------------------------------------
+
+
+def machines(spec: Spec, space: Space) -> tuple[Diagnostic, ...]:
+    """E0506 for scenarios that the spec asks about and that no child can serve.
+
+    Counted are the weights and the KV cache of the batch (of one sequence for `batch = fit`) of
+    the smallest child, against the memory of all GPUs: nothing that could be argued away.
+    """
+    asked = {part.scenario for part in _metrics(spec) if not part.parent}
+    by_name = {machine.name: machine for machine in spec.machines}
+    found: list[Diagnostic] = []
+    for scenario in spec.scenarios:
+        machine = by_name.get(scenario.machine)
+        memory = dict(machine.fields).get("memory") if machine else None
+        if machine is None or memory is None or scenario.name not in asked:
+            continue
+        needed = _least(space, scenario)
+        if needed > machine.gpus * memory:
+            found.append(_too_small(scenario, machine, needed))
+    return tuple(found)
+
+
+def _least(space: Space, scenario: Scenario) -> int:
+    batch = scenario.batch or 1
+
+    def bytes_of(*costs: Cost) -> int:
+        return sizes.memory(costs, scenario, batch)
+
+    blocks = (min(bytes_of(c.cost) for c in o.candidates) for o in space.options if o.candidates)
+    return bytes_of(space.fixed) + sum(blocks)
+
+
+def _too_small(scenario: Scenario, machine: Machine, needed: int) -> Diagnostic:
+    batch = scenario.batch or 1
+    sequences = "one sequence" if batch == 1 else f"{batch} sequences"
+    memory = dict(machine.fields)["memory"]
+    gpus = "one GPU has" if machine.gpus == 1 else f"{machine.gpus} GPUs have"
+    has = f"{gpus} {format_bytes(machine.gpus * memory)}"
+    labels = (
+        Label(scenario.span, f"takes {format_bytes(needed)} with {sequences}", primary=True),
+        Label(machine.span, has),
+    )
+    message = f"`{scenario.name}` does not fit on `{machine.name}`, whatever is chosen"
+    helps = (Help("give it more GPUs, fewer or shorter sequences, or offer smaller alternatives"),)
+    return Diagnostic(catalog.E0506, message, labels, helps=helps)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from surgery import catalog, sizes
-from surgery.diagnostics import Diagnostic, Label, Sink
+from surgery.diagnostics import Diagnostic, Help, Label, Sink
 from surgery.ir import Candidate, Dataset, Emit, Space, Spec
 from surgery.library import Library
 from surgery.passes import baseline, cost
@@ -89,5 +89,12 @@ def _warn_seen(spec: Spec, emit: Emit, judge: Dataset, sink: Sink) -> None:
         shared = len(texts[judge.name] & texts[name])
         if shared:
             message = f"`{judge.name}` judges the child on text that `{name}` measured with"
-            label = Label(emit.span, f"{shared} documents are in both", primary=True)
-            sink.report(Diagnostic(catalog.W0718, message, labels=(label,)))
+            documents = f"{shared} documents are" if shared > 1 else "a document is"
+            other = next(dataset for dataset in spec.datasets if dataset.name == name)
+            labels = (
+                Label(emit.span, f"{documents} in both", primary=True),
+                Label(judge.span, "this judges"),
+                Label(other.span, "this was measured with"),
+            )
+            helps = (Help("judge on text that nothing else in the spec uses"),)
+            sink.report(Diagnostic(catalog.W0718, message, labels, helps=helps))

@@ -62,14 +62,58 @@ def run(spec: Spec, space: Space, library: Library, sink: Sink, progress: Progre
     known = _rank(spec, space.model, library, jobs, progress)
     if not _finite(known, wanted, sink):
         return None
-    filled = {
-        c.address: edits.ranked(space.model, c, kept(known[_job(c)], _size(c))) for c in wanted
-    }
+    return _filled(
+        space,
+        {c.address: edits.ranked(space.model, c, kept(known[_job(c)], _size(c))) for c in wanted},
+    )
+
+
+def deferred(spec: Spec, space: Space, sink: Sink) -> Space | None:
+    """As `run`, where there are no weights: only lots are drawn, all else is left unranked.
+
+    A candidate that is not ranked has a size and an artefact hash that says so, and no kept list:
+    it can be planned, and not be made.
+    """
+    wanted = [c for c in space.candidates if c.kept is None and edits.selects(c.edit)]
+    if not _legal(wanted, sink):
+        return None
+    model = space.model
+
+    def settled(candidate: Candidate) -> Candidate:
+        job = _job(candidate)
+        if job.criterion != "random":
+            return edits.unranked(model, candidate)
+        return edits.ranked(model, candidate, kept(_random(model, job, spec), _size(candidate)))
+
+    return _filled(space, {c.address: settled(c) for c in wanted})
+
+
+def _filled(space: Space, filled: Mapping[str, Candidate]) -> Space:
     options = tuple(
         replace(o, candidates=tuple(filled.get(c.address, c) for c in o.candidates))
         for o in space.options
     )
     return replace(space, options=options)
+
+
+def recalled(spec: Spec, space: Space, library: Library) -> Mapping[str, Candidate]:
+    """The candidates that select and that the library can rank, filled in, by address.
+
+    Measures and reports nothing; raises `Stop` for text that cannot be read.
+    """
+    model = space.model
+    wanted = [c for c in space.candidates if c.kept is None and edits.selects(c.edit)]
+    jobs = sorted({_job(c) for c in wanted}, key=lambda j: (j.layer, j.site, j.criterion))
+    known = {job: _random(model, job, spec) for job in jobs if job.criterion == "random"}
+    for dataset in spec.datasets:
+        asked = [job for job in jobs if job.dataset == dataset.name and job not in known]
+        if asked:
+            known |= _recalled(library, _keys(dataset, spec, model, asked)[1])
+    return {
+        c.address: edits.ranked(model, c, kept(known[_job(c)], _size(c)))
+        for c in wanted
+        if _job(c) in known
+    }
 
 
 def kept(scores: Scores, size: int) -> tuple[int, ...]:
@@ -153,13 +197,7 @@ def _rank(
     datasets = {dataset.name: dataset for dataset in spec.datasets}
     for name in sorted({cast("str", job.dataset) for job in measured}):
         dataset = datasets[name]
-        text = data.read_text(dataset, spec.folder)
-        samples = identity.data_key(dataset, text, model)
-        keys = {
-            job: identity.ranking_key(model, samples, job.layer, job.site, job.criterion)
-            for job in measured
-            if job.dataset == name
-        }
+        text, keys = _keys(dataset, spec, model, [job for job in measured if job.dataset == name])
         known |= _recalled(library, keys)
         missing = {job: key for job, key in keys.items() if job not in known}
         identity.require_weights(model, len(missing), "rankings")
@@ -170,6 +208,18 @@ def _rank(
                 if all(map(math.isfinite, scores.scores)):
                     library.put(missing[job], _stored(scores))
     return known
+
+
+def _keys(
+    dataset: Dataset, spec: Spec, model: Model, jobs: list[Job]
+) -> tuple[data.Text, dict[Job, Mapping[str, Json]]]:
+    """The text of a dataset, and the library key of every job on it."""
+    text = data.read_text(dataset, spec.folder)
+    samples = identity.data_key(dataset, text, model)
+    return text, {
+        job: identity.ranking_key(model, samples, job.layer, job.site, job.criterion)
+        for job in jobs
+    }
 
 
 def _recalled(library: Library, keys: Mapping[Job, Mapping[str, Json]]) -> dict[Job, Scores]:

@@ -1,10 +1,10 @@
 """A plan from a file -> the chosen candidates, if the plan still fits.
 
 In: a plan that was read, the spec and the space as they are now. Out: one candidate per site with
-the kept lists of the plan: neither library nor solver is asked. Refuses, as `terraform apply`
-refuses a stale plan (E0801, saying what moved): a plan whose spec or parent has changed since,
-whose decisions or kept lists were edited by hand, or whose child breaks a requirement that can
-be recomputed without measurements.
+the kept lists of the plan (`None` where it leaves a ranking open, see `require_listed`): neither
+library nor solver is asked. Refuses, as `terraform apply` refuses a stale plan (E0801, saying what
+moved): a plan whose spec or parent has changed since, whose decisions or kept lists were edited by
+hand, or whose child breaks a requirement that can be recomputed without measurements.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from surgery import plan as plans
 from surgery.diagnostics import Diagnostic, Help, Label, Sink, Stop
 from surgery.expr import ScoreTotal
 from surgery.ir import Candidate, Plan, Requirement, Space, Spec
+from surgery.lockfile import address
 from surgery.passes import cost
 
 
@@ -38,17 +39,42 @@ def run(
     for metric, value in plans.sizes(cost.chosen_costs(space, chosen), space.model.context):
         if stated.get(metric) != value:
             said = stated.get(metric, "nothing")
-            sink.report(_stale(name, f"it says {said} for `{metric}`, and its child has {value}"))
+            message = f"it says {said} for `{metric}`, and its child has {value}"
+            why = ("its costs may be those of a table: see its `table` lines",)
+            sink.report(replace(_stale(name, message), notes=why if plan.tables else ()))
     _verify_requirements(spec, space, chosen, name, sink)
     return None if sink.failed else chosen
+
+
+def require_listed(plan: Plan, name: str) -> None:
+    """Raise `Stop` (E0801) unless the plan lists what every selecting edit keeps.
+
+    A plan that was made of a config alone does not: it has sizes, and nothing can be cut by it.
+    """
+    missing = edits.unlisted(plan)
+    if not missing:
+        return
+    first, more = missing[0], f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+    raise Stop(
+        Diagnostic(
+            catalog.E0801,
+            f"the plan does not list what `{address(first.layer, first.site)}`{more} keeps",
+            subject=name,
+            notes=("a plan that is made without weights leaves rankings open",),
+            helps=(Help("plan again where the weights are, or with a table that gives `kept`"),),
+        )
+    )
 
 
 def _verified(candidate: Candidate, space: Space, name: str) -> Candidate:
     """The candidate with its full artefact hash, which must be the one that the plan states."""
     if not candidate.changed:
         return candidate
-    where = f"layer.{candidate.layer:02}.{candidate.site}"
+    where = address(candidate.layer, candidate.site)
     if edits.selects(candidate.edit) and not candidate.kept:
+        left_open = edits.unranked(space.model, candidate)
+        if candidate.artefact and left_open.artefact.startswith(candidate.artefact):
+            return left_open
         raise Stop(_stale(name, f"it does not list what `{where}` keeps"))
     try:
         found = edits.artefact(space.model, candidate)

@@ -20,10 +20,10 @@ from msgspec.structs import replace
 
 from surgery import catalog
 from surgery.arch import Family, Geometry, family_of, geometry, is_ignored, tensors_of
-from surgery.diagnostics import Diagnostic, Label, Sink, Stop
+from surgery.diagnostics import Diagnostic, Help, Label, Sink, Stop
 from surgery.ir import Model, ModelDecl, Spec, TensorSpec
-from surgery.sources import Fetched, fetch
-from surgery.tensors.digest import model_digest, tensor_digests
+from surgery.sources import REPIN, Fetched, fetch, known
+from surgery.tensors.digest import known_digests, model_digest, tensor_digests
 from surgery.tensors.headers import Checkpoint, Stored, inside, open_checkpoint
 from surgery.untrusted import as_object, malformed, parse_json, read_capped, shown
 
@@ -34,6 +34,9 @@ _SHOW = 5
 
 _IN_SPEC = frozenset({"E0001", "E0005", "E0401", "E0412"})
 """Findings that the declaration is to blame for; the others are about a file."""
+
+_HERE = {"E0401": "its `config.json` says so", "E0412": "pinned to something else"}
+"""What the label of a finding says, where the declaration alone does not explain it."""
 
 
 def run(spec: Spec, sink: Sink, cache: Path) -> Model | None:
@@ -48,8 +51,28 @@ def run(spec: Spec, sink: Sink, cache: Path) -> Model | None:
     return model
 
 
-def read_model(fetched: Fetched, cache: Path, name: str = "parent") -> Model:
-    """The model in a directory; raises `Stop`. `cache` keeps content digests."""
+def glance(spec: Spec, cache: Path) -> Model | None:
+    """The parent as far as a look at this machine tells: no network, no hashing, no findings.
+
+    Its `digest` is "" when the content hashes are not in the cache. `None` where `run` would have
+    to fetch, or would refuse.
+    """
+    fetched = known(spec.model, spec.folder, cache)
+    if fetched is None:
+        return None
+    try:
+        return read_model(fetched, cache, spec.model.name, hashing=False)
+    except Stop:
+        return None
+
+
+def read_model(
+    fetched: Fetched, cache: Path, name: str = "parent", *, hashing: bool = True
+) -> Model:
+    """The model in a directory; raises `Stop`. `cache` keeps content digests.
+
+    Without `hashing`, contents that the cache does not know leave the `digest` empty.
+    """
     directory = fetched.directory
     config = read_config(directory)
     subject = str(directory / CONFIG)
@@ -60,12 +83,13 @@ def read_model(fetched: Fetched, cache: Path, name: str = "parent") -> Model:
     if checkpoint.tensors:
         _compare(family, sizes, expected, checkpoint)
     stored = {s.name: checkpoint.tensors[s.name] for s in expected if checkpoint.tensors}
-    contents = tensor_digests(checkpoint, cache)
+    hashes = tensor_digests if hashing else known_digests
+    contents = hashes(checkpoint, cache)
     return Model(
         name=name,
         source=fetched.source,
         directory=directory,
-        digest=model_digest(config, stored, contents),
+        digest="" if contents is None else model_digest(config, stored, contents),
         family=family.name,
         config=config,
         hidden=sizes.hidden,
@@ -78,6 +102,7 @@ def read_model(fetched: Fetched, cache: Path, name: str = "parent") -> Model:
         layers=sizes.layers,
         tensors=expected,
         files=MappingProxyType({name: tensor.file for name, tensor in stored.items()}),
+        contents=MappingProxyType(dict(contents or {})),
     )
 
 
@@ -130,9 +155,15 @@ def _compare(
     ]
     if parts:
         message = f"the tensors of the checkpoint do not match its config: {', '.join(parts)}"
-        notes = tuple(line for found in (missing, extra, wrong) for line in found[:_SHOW])
+        notes = tuple(line for found in (missing, extra, wrong) for line in _few(found))
+        helps = (Help("config and weights must be of one model: fetch both again"),)
         subject = str(checkpoint.directory)
-        raise Stop(Diagnostic(catalog.E0411, message, subject=subject, notes=notes))
+        raise Stop(Diagnostic(catalog.E0411, message, subject=subject, notes=notes, helps=helps))
+
+
+def _few(found: list[str]) -> list[str]:
+    more = len(found) - _SHOW
+    return [*found[:_SHOW], f"and {more} more"] if more > 1 else found
 
 
 def _kind(tensor: Stored | TensorSpec) -> str:
@@ -144,11 +175,13 @@ def _check_pin(decl: ModelDecl, model: Model) -> None:
     if decl.kind in ("local", "hf") and decl.sha256 not in (None, model.digest):
         message = f"the model `{decl.location}` is not the one that the spec pins"
         notes = (f"pinned: {decl.sha256}", f"here:   {model.digest}")
-        raise Stop(Diagnostic(catalog.E0412, message, notes=notes))
+        helps = (Help(REPIN),)
+        raise Stop(Diagnostic(catalog.E0412, message, notes=notes, helps=helps))
 
 
 def _located(found: Diagnostic, decl: ModelDecl) -> Diagnostic:
     if found.code.id not in _IN_SPEC or found.labels:
         return found
-    label = Label(decl.span, f"the model `{decl.name}` is declared here", primary=True)
+    here = _HERE.get(found.code.id, f"the model `{decl.name}` is declared here")
+    label = Label(decl.span, here, primary=True)
     return replace(found, labels=(label,))

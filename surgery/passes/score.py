@@ -18,9 +18,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from surgery import catalog, edits
-from surgery.diagnostics import Diagnostic, Label, Sink
+from surgery.diagnostics import Diagnostic, Help, Label, Sink
 from surgery.ir import Candidate, Dataset, Measured, Model, Score, Space, Spec
-from surgery.library import Json, Library, digest
+from surgery.library import Json, Library, digest, entry_file
 from surgery.progress import Progress
 from surgery.scoring import data, identity
 from surgery.scoring.blind import report_blind, scores_used, sees
@@ -53,27 +53,39 @@ class Task(Struct, frozen=True):
 
 
 def run(
-    spec: Spec, space: Space, library: Library, sink: Sink, progress: Progress
+    spec: Spec,
+    space: Space,
+    library: Library,
+    sink: Sink,
+    progress: Progress,
+    given: Mapping[str, Mapping[str, Damage]] | None = None,
 ) -> Measured | None:
-    """Look up, measure what is missing, look again; `None` when an error was reported."""
+    """Look up, measure what is missing, look again; `None` when an error was reported.
+
+    Scores in `given` (by name and address) are taken as they are and not looked up.
+    """
     if not report_blind(spec, space, sink):
         return None
+    given = given or {}
     changed = {c.address: c for c in space.candidates if c.changed}
-    tasks = [_task(spec, space, score, changed) for score in scores_used(spec)]
-    known = {task.score.name: _recalled(library, task) for task in tasks}
+    used = scores_used(spec)
+    tasks = [task_of(spec, space, s, changed) for s in used if s.name not in given]
+    known = {task.score.name: recalled(library, task) for task in tasks}
     wanted = sum(len(task.keys) for task in tasks)
     missing = wanted - sum(map(len, known.values()))
-    progress("library", wanted - missing, wanted, "measurements present")
+    if tasks or not given:
+        progress("library", wanted - missing, wanted, "measurements present")
     identity.require_weights(space.model, missing, "measurements")
     if missing:
         _measure_all(space, library, tasks, known, _Steps(progress, sink))
-    for file, why in library.damaged:
-        message = f"an entry {why} and was measured again"
-        sink.report(Diagnostic(catalog.W0717, message, subject=str(library.root / file)))
-    return None if sink.failed else _measured(space, tasks, known)
+    _report_damaged(library, tasks, sink)
+    if sink.failed:
+        return None
+    return _measured(space, tasks, known, {s.name: given[s.name] for s in used if s.name in given})
 
 
-def _task(spec: Spec, space: Space, score: Score, changed: Mapping[str, Candidate]) -> Task:
+def task_of(spec: Spec, space: Space, score: Score, changed: Mapping[str, Candidate]) -> Task:
+    """What a score measures of the edited candidates; raises `Stop` for text it cannot read."""
     dataset = next(d for d in spec.datasets if d.name == score.dataset)
     text = data.read_text(dataset, spec.folder)
     samples = identity.data_key(dataset, text, space.model)
@@ -89,7 +101,8 @@ def _task(spec: Spec, space: Space, score: Score, changed: Mapping[str, Candidat
 # ---- Library ---------------------------------------------------------------------------------
 
 
-def _recalled(library: Library, task: Task) -> dict[str, Damage]:
+def recalled(library: Library, task: Task) -> dict[str, Damage]:
+    """The damages that the library has, by address."""
     found: dict[str, Damage] = {}
     for address, key in task.keys.items():
         value = library.get(key)
@@ -101,11 +114,15 @@ def _recalled(library: Library, task: Task) -> dict[str, Damage]:
 
 
 def _measured(
-    space: Space, tasks: list[Task], known: Mapping[str, Mapping[str, Damage]]
+    space: Space,
+    tasks: list[Task],
+    known: Mapping[str, Mapping[str, Damage]],
+    given: Mapping[str, Mapping[str, Damage]],
 ) -> Measured:
     zero = Damage(0.0, 0.0)
-    names = [task.score.name for task in tasks]
-    full = {n: {c.address: known[n].get(c.address, zero) for c in space.candidates} for n in names}
+    both = {**known, **given}
+    names = sorted(both)
+    full = {n: {c.address: both[n].get(c.address, zero) for c in space.candidates} for n in names}
     entries = sorted(
         [digest(key), known[task.score.name][address].mean]
         for task in tasks
@@ -248,12 +265,33 @@ def _report_not_finite(score: Score, bad: list[tuple[Candidate, float]], sink: S
     sink.report(Diagnostic(catalog.E0702, message, labels=labels, notes=tuple(listed)))
 
 
+def _report_damaged(library: Library, tasks: list[Task], sink: Sink) -> None:
+    """W0717, once, with the measurements that had to be repeated."""
+    names = {
+        str(entry_file(key)): f"`{task.score.name}` of `{address}`"
+        for task in tasks
+        for address, key in task.keys.items()
+    }
+    if not library.damaged:
+        return
+    count = len(library.damaged)
+    entries = "an entry" if count == 1 else f"{count} entries"
+    was = "was" if count == 1 else "were"
+    message = f"{entries} of the library did not verify and {was} measured again"
+    notes = sorted(f"{names.get(file, 'a ranking')} {why}" for file, why in library.damaged)
+    sink.report(Diagnostic(catalog.W0717, message, subject=str(library.root), notes=tuple(notes)))
+
+
 def _report_keep(model: Model, keep: Candidate, values: Tensor, sink: Sink) -> None:
     if not bool(values.isfinite().all()):
         message = f"`{model.name}` itself predicts values that are not finite on this text"
-        sink.report(Diagnostic(catalog.E0702, message, subject=str(model.directory)))
+        helps = (Help("look for weights that are infinite, or too large for their dtype"),)
+        subject = str(model.directory)
+        sink.report(Diagnostic(catalog.E0702, message, subject=subject, helps=helps))
         return
     found = float(values.abs().max())
     message = f"putting `{keep.address}` back in its own place does damage of {found:.3g} nats"
     note = "the same block must give the same bits; no score of this run can be trusted"
-    sink.report(Diagnostic(catalog.E0704, message, subject=model.name, notes=(note,)))
+    helps = (Help("run it again; if it comes back, report it with the model and the machine"),)
+    found = Diagnostic(catalog.E0704, message, subject=model.name, notes=(note,), helps=helps)
+    sink.report(found)

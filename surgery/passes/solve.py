@@ -34,7 +34,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from surgery import catalog, evaluate, plan
-from surgery.diagnostics import Diagnostic, Label, Sink, Stop
+from surgery.diagnostics import Diagnostic, Help, Label, Sink, Stop
 from surgery.expr import Expr
 from surgery.facts import Context
 from surgery.ir import Candidate, Plan
@@ -53,6 +53,7 @@ TOLERANCE = 1e-9
 """Of the solver, absolute on rows and objectives of O(1)."""
 _SHRINK = 16
 """How much smaller than the scale a gain must be before the question is asked at its scale."""
+_REPORT = "report this with the spec: it is a bug of surgery or its solver, not of the spec"
 _PROOF = 1e-6
 """Largest distance between bound and value, relative to the scale, that floats explain."""
 
@@ -307,7 +308,7 @@ def verify(problem: Problem, chosen: Sequence[int], best: Outcome) -> Diagnostic
     if broken:
         message = "a requirement fails when it is recomputed from the chosen costs"
         label = Label(broken[0], "false for the solver's answer", primary=True)
-        return Diagnostic(catalog.E0604, message, (label,))
+        return Diagnostic(catalog.E0604, message, (label,), helps=(Help(_REPORT),))
     stated, recomputed = (
         problem.objective.at(active),
         evaluate.number(problem.spec.objective.expr, child),
@@ -320,11 +321,12 @@ def verify(problem: Problem, chosen: Sequence[int], best: Outcome) -> Diagnostic
         "the objective differs when it is recomputed from the chosen costs",
         (Label(problem.spec.objective.expr.span, "not what the solver says", primary=True),),
         values=(
-            ("solver", str(float(best.value))),
-            ("bound", str(float(best.bound))),
-            ("rows", str(float(stated))),
-            ("recomputed", str(float(recomputed))),
+            ("the solver's value", significant(best.value, 9)),
+            ("its bound", significant(best.bound, 9)),
+            ("the value by the rows", significant(stated, 9)),
+            ("the recomputed value", significant(recomputed, 9)),
         ),
+        helps=(Help(_REPORT),),
     )
 
 

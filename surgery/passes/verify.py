@@ -21,12 +21,14 @@ from pathlib import Path
 from msgspec import Struct
 
 from surgery import catalog, edits, sizes
+from surgery import plan as plans
 from surgery.arch.configs import child_config
 from surgery.diagnostics import Diagnostic, Help, Sink, Stop
 from surgery.edits.registry import written
-from surgery.ir import Alternative, Candidate, Decision, Model, Plan
+from surgery.ir import Alternative, Block, Candidate, Cost, Decision, Model, Plan, TensorSpec
 from surgery.lockfile import address
 from surgery.ops import Copy, Output
+from surgery.passes import cost, replan
 from surgery.passes.resolve import read_config
 from surgery.progress import Progress
 from surgery.source import Source, Span
@@ -69,7 +71,56 @@ def run(
 # ---- what the plan says ----------------------------------------------------------------------
 
 
+def weigh(plan: Plan, name: str, model: Model) -> tuple[Cost, ...]:
+    """What the child of a plan costs: the fixed part, then every site in plan order.
+
+    Goes by the decisions alone, so neither weights nor kept lists are needed: a plan that was
+    written by hand can be weighed on a `config.json`. Raises `Stop` (E0801) for decisions that
+    cannot be made of this parent and for metrics that its child does not have.
+    """
+    decided = {(d.layer, d.site): d for d in plan.decisions}
+    costs = [sizes.fixed(model)]
+    for (layer, site), tensors in sizes.site_tensors(model).items():
+        block, decision = model.layers[layer].block(site), decided.pop((layer, site), None)
+        if decision is None:
+            raise _stale(name, f"it decides nothing for `{address(layer, site)}`")
+        costs.append(_weighed(decision, block, tensors, name))
+    for place in decided:
+        raise _stale(name, f"the model has no site `{address(*place)}`")
+    stated = dict(plan.metrics)
+    for metric, value in plans.sizes(costs, model.context):
+        if stated.get(metric, value) != value:
+            message = f"it says {stated[metric]} for `{metric}`, and its child has {value}"
+            raise _stale(name, message)
+    return tuple(costs)
+
+
+def _weighed(
+    decided: Decision, block: Block | None, tensors: tuple[TensorSpec, ...], name: str
+) -> Cost:
+    if block is None or decided.text == edits.keep_text(decided.site, block):
+        return sizes.block_cost(block, tensors)
+    found = written(decided.site, decided.text)
+    try:
+        if found is None:
+            raise ValueError("there is no such edit")
+        edit, value = found
+        alternative = Alternative(
+            _nowhere(name), edit.name, Fraction(value) if edit.valued else None
+        )
+        child = edit.become(block, value)
+        return cost.alternative_cost(tensors, block, child, decided.site, alternative)
+    except ValueError as error:
+        where = f"{address(decided.layer, decided.site)}={decided.text}"
+        raise _stale(name, f"`{where}` cannot be done to this parent: {error}") from error
+
+
+def _nowhere(name: str) -> Span:
+    return Span(Source(name, ""), 0, 0)
+
+
 def _check_plan(plan: Plan, name: str, model: Model) -> None:
+    replan.require_listed(plan, name)
     if plan.stated is not None:
         raise _stale(name, "its decisions are not those that its hash was taken of")
     if not model.digest.startswith(plan.parent[1]):
@@ -85,9 +136,7 @@ def _candidate(decided: Decision, model: Model, name: str) -> Candidate:
     if found is None or block is None:
         raise _stale(name, f"`{where}={decided.text}` is nothing that can be done to this parent")
     edit, value = found
-    if edit.selects and decided.kept is None:
-        raise _stale(name, f"it does not list what `{where}` keeps")
-    nowhere = Span(Source(name, ""), 0, 0)
+    nowhere = _nowhere(name)
     for init in edit.inits or (None,):
         alternative = Alternative(
             nowhere, edit.name, Fraction(value) if edit.valued else None, init=init

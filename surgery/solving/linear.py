@@ -56,6 +56,8 @@ class Linear(Struct, frozen=True):
         """
         total, terms = self.constant, dict[int, Fraction]()
         for group in groups:
+            if self.terms.keys().isdisjoint(group):
+                continue
             values = [self.terms.get(column, ZERO) for column in group]
             least = min(values)
             total += least
@@ -109,7 +111,7 @@ class Clause(Struct, frozen=True):
 
     Every row is a form that must be <= 0; an equality has two. `requirement` is the index of the
     requirement in the spec, `label` its name in plans (`@size`, or `@1` when it has none), `span`
-    the comparison.
+    the comparison, `bound` the number in it that limits the value, where that is written out.
     """
 
     requirement: int
@@ -121,6 +123,7 @@ class Clause(Struct, frozen=True):
     rows: tuple[Linear, ...]
     dimension: Dimension = NUMBER
     unit: str = ""
+    bound: Span | None = None
 
     def evidence(self, active: Collection[int]) -> Evidence:
         """What the comparison comes to for given choices, as printed."""

@@ -210,7 +210,9 @@ class Lowering(Struct, frozen=True):
         """The clauses that say `expr is wanted`."""
         if not depends(expr):
             if evaluate.holds(expr, self.context) is not wanted:
-                raise constant_false(expr.span)
+                raise constant_false(
+                    expr.span, evaluate.sides(expr, self.context) if wanted else ()
+                )
             return
         match expr:
             case Compare():
@@ -262,10 +264,11 @@ class Lowering(Struct, frozen=True):
             if op in "<>" and any(isinstance(n, ScoreTotal) for n in walk(expr)):
                 message = "a strict comparison means nothing between measured values"
                 raise stop(catalog.E0505, span, message, f"write `{op}=`")
-            sides = (self.number(left), self.number(right))
+            sides, bound = (self.number(left), self.number(right)), right
             if _fixed(sides[0]) is not None and _fixed(sides[1]) is None:
-                op, sides = _FLIPPED[op], (sides[1], sides[0])
-            yield self._clause(span, sides, op, (left.dimension, _unit(left, right)))
+                op, sides, bound = _FLIPPED[op], (sides[1], sides[0]), left
+            clause = self._clause(span, sides, op, (left.dimension, _unit(left, right)))
+            yield replace(clause, bound=bound.span if isinstance(bound, Number) else None)
             left = right
 
     def _clause(
@@ -285,23 +288,20 @@ class Lowering(Struct, frozen=True):
         clause = Clause(0, "", span, value, op, limit, rows, *printed)
         if any(not row.terms and row.constant > 0 for row in rows):
             shown = clause.evidence(())
-            raise constant_false(span, f"{shown.value} {shown.op} {shown.limit}")
+            text = " ".join(span.text.split())
+            raise constant_false(span, ((text, f"{shown.value} {shown.op} {shown.limit}"),))
         return clause
 
     def _rows(self, difference: Linear, op: str) -> tuple[Linear, ...]:
         """`difference op 0` as forms that must be <= 0."""
-        below, above = self._settled(difference), self._settled(difference.times(-1))
+        row = self._settled(difference.times(-1) if op in (">=", ">") else difference)
         match op:
-            case "<=":
-                return (below,)
-            case ">=":
-                return (above,)
             case "==":
-                return (below, above)
-            case "<":
-                return (_strict(below),)
+                return (row, self._settled(difference.times(-1)))
+            case "<" | ">":
+                return (_strict(row),)
             case _:
-                return (_strict(above),)
+                return (row,)
 
     def _extreme_rows(self, value: Extreme, op: str, limit: Fraction) -> tuple[Linear, ...]:
         """Bounds on a least or greatest value: none, or at least one, lies beyond the limit."""

@@ -41,9 +41,9 @@ def disjunction(expr: Logic) -> Stop:
     return Stop(Diagnostic(catalog.E0502, message, (label,), helps=helps))
 
 
-def constant_false(span: Span, values: str = "") -> Stop:
-    """E0503; `values` is the comparison with its values, where there are any."""
+def constant_false(span: Span, values: tuple[tuple[str, str], ...] = ()) -> Stop:
+    """E0503; `values` are texts of the requirement and what they come to."""
     message = "this requirement does not depend on the choices and is false"
-    shown = (("this", values),) if values else ()
-    label = Label(span, values or "false whatever is chosen", primary=True)
-    return Stop(Diagnostic(catalog.E0503, message, (label,), values=shown))
+    label = Label(span, "false", primary=True)
+    helps = (Help("correct the limit, or remove the requirement"),)
+    return Stop(Diagnostic(catalog.E0503, message, (label,), values=values, helps=helps))
