@@ -9,7 +9,7 @@ STAMP   := $(VENV)/.installed
 export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT  := 0
 
-.PHONY: install demo smollm2 test lint format clean
+.PHONY: install demo smollm2 test lint format bench clean
 
 install: $(STAMP)
 
@@ -32,6 +32,10 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+
+# Times of the language tools, side by side with what they are to be compared with.
+bench: install
+	$(BIN)/python tests/bench/editor.py
 
 format: install
 	$(BIN)/ruff check --fix .

@@ -10,10 +10,11 @@ one side of a comparison with a constant. Not here: messages (`checking/wishes.p
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from enum import Enum
 from itertools import pairwise
-from typing import assert_never, cast
+from typing import assert_never, cast, get_args
 
 from msgspec import Struct
 
@@ -22,6 +23,13 @@ from surgery.expr import Expr
 
 _RATIOS = frozenset({"throughput"})
 """Metrics that divide by a time; every other metric is a sum over the chosen blocks."""
+
+_EXPRS = frozenset(get_args(Expr))
+_LEAVES = frozenset(
+    (ir.Number, ir.Fact, ir.MachineFact, ir.Metric, ir.ScoreTotal, ir.LayerFact, ir.Is)
+)
+_PLAIN = ("span", "dimension", "op", "kind")
+"""Fields that contain no expression."""
 
 
 class Affinity(Enum):
@@ -63,23 +71,33 @@ def children(node: object) -> Iterator[Expr]:
     """The expressions directly inside an expression, a selector or a tuple of these."""
     if isinstance(node, tuple):
         parts = cast("tuple[object, ...]", node)
-    elif isinstance(node, Struct) and type(node).__module__ == ir.__name__:
-        parts = tuple(cast("object", getattr(node, name)) for name in node.__struct_fields__)
     else:
-        return
+        parts = [cast("object", getattr(node, name)) for name in _fields(type(node))]
     for part in parts:
-        if hasattr(part, "dimension"):
+        if type(part) in _EXPRS:
             yield cast("Expr", part)
-        else:
+        elif part is not None:
             yield from children(part)
+
+
+@functools.cache
+def _fields(kind: type[object]) -> tuple[str, ...]:
+    """The fields of a type of `expr.py` that can contain an expression."""
+    if not issubclass(kind, Struct) or kind.__module__ != ir.__name__ or kind in _LEAVES:
+        return ()
+    return tuple(name for name in kind.__struct_fields__ if name not in _PLAIN)
 
 
 def walk(node: object) -> Iterator[Expr]:
     """Every expression inside an expression or selector, each before its parts."""
-    if hasattr(node, "dimension"):
+    if type(node) in _EXPRS:
         yield cast("Expr", node)
-    for child in children(node):
-        yield from walk(child)
+    waiting = list(children(node))[::-1]
+    while waiting:
+        part = waiting.pop()
+        yield part
+        if type(part) not in _LEAVES:
+            waiting += list(children(part))[::-1]
 
 
 def global_choices(node: object) -> tuple[Expr, ...]:
@@ -204,7 +222,7 @@ def _compare(expr: ir.Compare, wanted: bool) -> _Result:
 def _either_or(expr: ir.Compare, wanted: bool) -> str:
     """Why a comparison, or its denial, says that one row or another must hold."""
     if any(op == ("!=" if wanted else "==") for op, _ in expr.rest):
-        return "to differ is to be less or to be more: two rows"
+        return "to differ is to be less or to be more"
     if not wanted and len(expr.rest) > 1:
         return "to deny a chain is to deny one link or another"
     return ""
@@ -233,7 +251,7 @@ def _logic(expr: ir.Logic, wanted: bool) -> _Result:
     # Known conditions drop out; of the others all must hold at once.
     if len(varying) == 1 or (expr.op == "and") is wanted:
         return _LINEAR
-    return _other(expr, f"`{expr.op}`", "rows hold together: they cannot say either-or", *varying)
+    return _other(expr, f"`{expr.op}`", "one or the other would do", *varying)
 
 
 def _if(expr: ir.If, wanted: bool) -> _Result:

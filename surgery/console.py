@@ -10,7 +10,6 @@ import os
 import shlex
 import sys
 import time
-import traceback
 from pathlib import Path
 
 from surgery import atomic, catalog
@@ -23,6 +22,7 @@ _UNDECIDED = frozenset(
         catalog.E0002,
         catalog.E0004,
         catalog.E0005,
+        catalog.E0012,
         catalog.E0208,
         catalog.E0802,
         catalog.E0803,
@@ -171,4 +171,6 @@ def internal_error(bug: BaseException) -> None:
     print("This is a bug in surgery, not in your spec. Please report it with", file=sys.stderr)
     print("the output of the same command under SURGERY_TRACEBACK=1.", file=sys.stderr)
     if os.environ.get("SURGERY_TRACEBACK"):
+        import traceback
+
         traceback.print_exception(bug, file=sys.stderr)

@@ -7,7 +7,7 @@ text output in `render.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import IntEnum, StrEnum
 
 from msgspec import Struct, field
@@ -117,13 +117,28 @@ class Diagnostic(Struct, frozen=True):
 
 
 class Sink(Struct):
-    """Where passes report. One sink serves a whole run; equal findings count once."""
+    """Where passes report. One sink serves a whole run; equal findings count once.
+
+    `judge` may drop a finding (`None`) or change it, before anybody counts it: what a spec allows
+    and what a project denies.
+    """
 
     found: list[Diagnostic] = field(default_factory=list[Diagnostic])
+    judge: Callable[[Diagnostic], Diagnostic | None] | None = None
+    _seen: set[Diagnostic] = field(default_factory=set[Diagnostic])
 
     def report(self, diagnostic: Diagnostic) -> None:
-        """Keep a finding."""
-        if diagnostic not in self.found:
+        """Keep a finding, as far as the judge lets it."""
+        judged = self.judge(diagnostic) if self.judge else diagnostic
+        if judged is not None:
+            self._keep(judged)
+
+    def _keep(self, diagnostic: Diagnostic) -> None:
+        if len(self._seen) != len(self.found):
+            # Whoever tries something out takes back what it found.
+            self._seen = set(self.found)
+        if diagnostic not in self._seen:
+            self._seen.add(diagnostic)
             self.found.append(diagnostic)
 
     def extend(self, diagnostics: Iterable[Diagnostic]) -> None:

@@ -24,7 +24,7 @@ from surgery import lockfile
 from surgery.ir import Plan
 
 FORMAT_VERSION = 1
-_BARE = ("spec", "parent", "library", "toolchain")
+_BARE = ("spec", "parent", "library", "table", "toolchain")
 
 
 class Op(StrEnum):
@@ -146,6 +146,7 @@ def _facts(plan: Plan) -> dict[str, str]:
         facts[place] = lockfile.value_text(d)
         if d.kept is not None:
             facts[f"kept.{place}"] = lockfile.ranges(d.kept)
+    facts |= {f"table.{name}": digest for name, digest in plan.tables}
     facts |= {f"solver.{key}": value for key, value in plan.solver}
     facts |= {f"metric.{name}": value for name, value in plan.metrics}
     for evidence in plan.requirements:
@@ -189,8 +190,8 @@ def _text(facts: Mapping[str, str]) -> str:
             case "spec" | "parent":
                 name, _, digest = value.rpartition(" ")
                 lines.append(f"{head} {name} sha256:{digest}")
-            case "library":
-                lines.append(f"{head} sha256:{value}")
+            case "library" | "table":
+                lines.append(f"{head} {rest} sha256:{value}")
             case "toolchain" | "objective":
                 lines.append(f"{head} {value}")
             case "layer":
@@ -233,7 +234,8 @@ def _reason(changes: Iterable[Change], b: Plan) -> Reason:
     if "spec" in moved:
         tight = any(_tightened(c) for a, c in moved.items() if a.startswith("require."))
         return Reason.REQUIREMENT_TIGHTENED if tight else Reason.SPEC_CHANGED
-    return Reason.REMEASURED if "library" in moved else Reason.TIE_BROKEN
+    measured = any(address == "library" or address.startswith("table.") for address in moved)
+    return Reason.REMEASURED if measured else Reason.TIE_BROKEN
 
 
 def _explained(change: Change, why: Reason) -> Change:

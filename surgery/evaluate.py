@@ -18,7 +18,7 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from surgery import catalog, facts
-from surgery.diagnostics import Diagnostic, Label, Sink, Stop
+from surgery.diagnostics import Diagnostic, Help, Label, Sink, Stop
 from surgery.expr import (
     Arith,
     Compare,
@@ -41,7 +41,7 @@ from surgery.facts import Context, parent_context, stop
 from surgery.ir import Layer, Model, Requirement, Spec
 from surgery.units import format_layers, format_quantity
 
-__all__ = ["Context", "expects", "holds", "layers_of", "number", "parent_context", "value"]
+__all__ = ["Context", "expects", "holds", "layers_of", "number", "parent_context", "sides", "value"]
 
 _LINKS: Mapping[str, Callable[[Fraction, Fraction], bool]] = {
     "<": lambda a, b: a < b,
@@ -200,7 +200,8 @@ def _positions(pick: Pick, count: int) -> range:
         if not 0 <= resolved < count:
             what = f"there is no layer {asked}" if asked >= 0 else f"there is no last({-asked})"
             here = f"{count} layers: 0..{count - 1}"
-            raise stop(catalog.E0402, pick.span, what, here)
+            help = f"the last layer is `layers[{count - 1}]`, or `layers[last(1)]`"
+            raise stop(catalog.E0402, pick.span, what, here, help)
     if low > high:
         message = f"layers {low} to {high} run backwards"
         raise stop(catalog.E0307, pick.span, message, f"{high} comes before {low}")
@@ -263,9 +264,15 @@ def _failed(expect: Requirement, context: Context) -> Diagnostic:
         catalog.E0501,
         f"{name} does not hold for the model",
         (Label(expect.expr.span, "false", primary=True),),
-        values=tuple(dict.fromkeys(_sides(expect.expr, quiet))),
+        values=sides(expect.expr, quiet),
         notes=(expect.message,) if expect.message else (),
+        helps=(Help("name the model that the spec was written for, or correct the expectation"),),
     )
+
+
+def sides(expr: Expr, context: Context) -> tuple[tuple[str, str], ...]:
+    """What the comparisons inside a false test compare: each side's text and value."""
+    return tuple(dict.fromkeys(_sides(expr, context)))
 
 
 def _sides(expr: Expr, context: Context) -> Iterator[tuple[str, str]]:

@@ -41,6 +41,12 @@ def digest(value: Json) -> str:
     return hashlib.sha256(canonical(value).encode("ascii")).hexdigest()
 
 
+def entry_file(key: Mapping[str, Json]) -> Path:
+    """Where the entry of a key lies below the root."""
+    name = digest(key)
+    return Path(name[:2]) / f"{name[2:]}.json"
+
+
 class Library:
     """The store under one folder. Made on the first `put`; several processes may share it."""
 
@@ -58,7 +64,7 @@ class Library:
 
         Raises `Stop` (E0001) when the file is there and cannot be read.
         """
-        path = self._path(digest(key))
+        path = self.root / entry_file(key)
         try:
             data = path.read_bytes()
         except FileNotFoundError:
@@ -77,7 +83,7 @@ class Library:
 
         Raises `Stop` (E0806) when the folder cannot be written, `ValueError` for NaN.
         """
-        path = self._path(digest(key))
+        path = self.root / entry_file(key)
         entry: Json = {"format": _FORMAT, "key": key, "value": value, "check": _check(key, value)}
         text = canonical(entry) + "\n"
         try:
@@ -85,9 +91,6 @@ class Library:
             atomic.write(path, text.encode("ascii"))
         except OSError as error:
             raise Stop(_unwritable(self.root, error)) from error
-
-    def _path(self, name: str) -> Path:
-        return self.root / name[:2] / f"{name[2:]}.json"
 
 
 def _parse(data: bytes) -> dict[str, Json] | None:

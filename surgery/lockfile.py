@@ -21,7 +21,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from surgery import catalog
-from surgery.diagnostics import Diagnostic, Label, Stop
+from surgery.diagnostics import Diagnostic, Help, Label, Stop
 from surgery.ir import Decision, Evidence, Plan, Site
 from surgery.source import Source, Span
 
@@ -36,6 +36,7 @@ OPERATORS = ("<=", ">=", "==", "<", ">")
 
 _PROVENANCE = ("decision", "spec", "parent", "library", "toolchain")
 _HASH = re.compile(rf"sha256:([0-9a-f]{{{DIGEST}}})")
+_NAMED = re.compile(rf"(.*\S) {_HASH.pattern}")
 _SITE = re.compile(rf"([a-z]+)=([^\s#=]+)(?:#([0-9a-f]{{{ARTEFACT}}}))?")
 _LAYER = re.compile(r"layer ([0-9]{2}|[1-9][0-9]{2,5})((?: \S+)+)")
 _EVIDENCE = re.compile(r"(@\S+) (.+?) (<=|>=|==|<|>) (.+)")
@@ -56,6 +57,7 @@ def text(plan: Plan) -> str:
         f"spec      {plan.spec[0]} {_short_hash(plan.spec[1])}",
         f"parent    {plan.parent[0]} {_short_hash(plan.parent[1])}",
         f"library   {_short_hash(plan.library)}",
+        *(f"table     {name} {_short_hash(digest)}" for name, digest in plan.tables),
         f"toolchain {plan.toolchain}",
     )
     evidence = (
@@ -104,6 +106,17 @@ def runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
         yield run[0], run[-1]
 
 
+def numbers(listed: str) -> tuple[int, ...] | None:
+    """What `ranges` wrote as `listed`; `None` for anything that it would not have written."""
+    found: list[int] = []
+    for part in listed.split(","):
+        run = _RANGE.fullmatch(part)
+        if run is None:
+            return None
+        found.extend(range(int(run[1]), int(run[2] or run[1]) + 1))
+    return tuple(found) if ranges(found) == listed and found == sorted(set(found)) else None
+
+
 def _site_text(decided: Decision) -> str:
     if re.search(r"[\s#=]", decided.text) or not decided.text:
         raise ValueError(f"a plan cannot hold the candidate text {decided.text!r}")
@@ -126,6 +139,7 @@ def short(plan: Plan) -> Plan:
         library=plan.library[:DIGEST],
         decisions=tuple(replace(d, artefact=d.artefact[:ARTEFACT]) for d in plan.decisions),
         stated=plan.stated[:DIGEST] if plan.stated else None,
+        tables=tuple((name, digest[:DIGEST]) for name, digest in plan.tables),
     )
 
 
@@ -140,6 +154,7 @@ def canonical(plan: Plan) -> Plan:
         requirements=tuple(sorted(plan.requirements, key=lambda r: r.label)),
         metrics=tuple(sorted(plan.metrics, key=lambda m: metric_order(m[0]))),
         solver=tuple(sorted(plan.solver, key=lambda field: solver_order(field[0]))),
+        tables=tuple(sorted(plan.tables)),
     )
 
 
@@ -181,6 +196,7 @@ class _Reader(Struct):
     )
     requirements: list[Evidence] = field(default_factory=list[Evidence])
     metrics: dict[str, str] = field(default_factory=dict[str, str])
+    tables: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
 
     def plan(self) -> Plan:
         self.number = 1
@@ -216,6 +232,10 @@ class _Reader(Struct):
                 self.metrics[name] = value
             case "kept":
                 self.kept(rest)
+            case "table":
+                shape = f"name sha256:<{DIGEST} hex digits>"
+                name, digest = self.match(_NAMED, rest.lstrip(" "), shape)
+                self.tables.append((name, digest))
             case "solver" | "objective" | "decision" | "spec" | "parent" | "library" | "toolchain":
                 if key in self.fields:
                     self.refuse(f"`{key}` appears twice", "again here")
@@ -229,7 +249,7 @@ class _Reader(Struct):
         if key in ("decision", "library"):
             self.match(_HASH, value, f"sha256:<{DIGEST} hex digits>")
         elif key in ("spec", "parent"):
-            self.match(re.compile(rf"(.*\S) {_HASH.pattern}"), value, "name sha256:<hex digits>")
+            self.match(_NAMED, value, "name sha256:<hex digits>")
         elif key == "solver":
             self.match(re.compile(r"[^\s=]+=\S+(?: [^\s=]+=\S+)*"), value, "key=value ...")
         elif key == "objective":
@@ -255,13 +275,12 @@ class _Reader(Struct):
         place = next((p for p in self.decisions if address(*p) == f"layer.{layer}.{site}"), None)
         if place is None or self.decisions[place].kept is not None:
             self.refuse(f"no decision for `layer.{layer}.{site}`", "or listed twice")
-        numbers: list[int] = []
         for part in listed.split(","):
-            low, high = self.match(_RANGE, part, "ascending numbers and ranges")
-            numbers.extend(range(int(low), int(high or low) + 1))
-        if ranges(numbers) != listed or numbers != sorted(set(numbers)):
+            self.match(_RANGE, part, "ascending numbers and ranges")
+        kept = numbers(listed)
+        if kept is None:
             self.refuse("a kept list is not canonical", "ascending, runs joined: `0-5,9`")
-        self.decisions[place] = replace(self.decisions[place], kept=tuple(numbers))
+        self.decisions[place] = replace(self.decisions[place], kept=kept)
 
     def assembled(self) -> Plan:
         fields = self.fields
@@ -278,6 +297,7 @@ class _Reader(Struct):
             objective=(objective, value),
             requirements=tuple(self.requirements),
             metrics=tuple(self.metrics.items()),
+            tables=tuple(self.tables),
         )
         stated = fields["decision"].removeprefix("sha256:")
         agrees = decision(plan).startswith(stated)
@@ -293,7 +313,9 @@ class _Reader(Struct):
         line = self.source.line(self.number)
         start = sum(len(part) + 1 for part in self.source.text.split("\n")[: self.number - 1])
         span = Span(self.source, start, start + len(line))
-        raise Stop(Diagnostic(catalog.E0808, message, (Label(span, here, primary=True),)))
+        labels = (Label(span, here, primary=True),)
+        helps = (Help("make a new plan with `surgery plan`"),)
+        raise Stop(Diagnostic(catalog.E0808, message, labels, helps=helps))
 
 
 def _last_word(text: str) -> tuple[str, str]:

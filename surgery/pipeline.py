@@ -32,6 +32,8 @@ class Options(Struct, frozen=True):
     library: Path
     cache: Path
     settings: Mapping[str, str] = field(default_factory=dict[str, str])
+    tables: tuple[Path, ...] = ()
+    """Scores, costs and kept lists that others measured, in place of ours."""
     progress: Progress = silent
 
 
@@ -107,6 +109,17 @@ def check(path: str, sink: Sink, options: Options) -> Spec | None:
     return spec
 
 
+def foresee(path: str, sink: Sink, options: Options) -> Space | None:
+    """Everything that `plan` finds before it measures; measures and writes nothing."""
+    run = _Run(sink, options)
+    try:
+        spec, space = _expanded(path, run, None)
+        run.ensure("foresee", lambda: _foresee(spec, space, sink))
+    except Halt:
+        return None
+    return space
+
+
 def plan(path: str, sink: Sink, options: Options) -> Planned | None:
     """Everything up to a plan; measures what the library lacks."""
     try:
@@ -156,17 +169,30 @@ def _expanded(path: str, run: _Run, out: Out | None) -> tuple[Spec, Space]:
 
 
 def _planned(path: str, run: _Run, out: Out | None = None) -> Planned:
-    from surgery.passes import constrain, rank, score, solve
+    from surgery.passes import advise, constrain, score, solve, tables
 
     sink, progress, library = run.sink, run.options.progress, run.library
     spec, expanded = _expanded(path, run, out)
-    run.ensure("foresee", lambda: _foresee(spec, expanded, sink))
-    space = run.step("rank", lambda: rank.run(spec, expanded, library, sink, progress))
-    measured = run.step("score", lambda: score.run(spec, space, library, sink, progress))
+    given = run.step("tables", lambda: tables.run(spec, expanded, run.options.tables, sink))
+    run.ensure("foresee", lambda: _foresee(spec, given.space, sink))
+    space = run.step("rank", lambda: _ranked(spec, given.space, run))
+    measured = run.step(
+        "score", lambda: score.run(spec, space, library, sink, progress, given.scores)
+    )
     problem = run.step("constrain", lambda: constrain.run(spec, space, measured, sink))
     solution = run.step("solve", lambda: solve.run(problem, sink))
     plan = run.step("plan", lambda: solve.record(problem, solution))
-    return Planned(spec, space, solution.chosen, plan)
+    run.ensure("advise", lambda: advise.run(problem, solution.chosen, sink))
+    return Planned(spec, space, solution.chosen, replace(plan, tables=given.files))
+
+
+def _ranked(spec: Spec, space: Space, run: _Run) -> Space | None:
+    """Rankings take weights; a plan that is made of a config alone leaves them open."""
+    from surgery.passes import rank
+
+    if not space.model.files:
+        return rank.deferred(spec, space, run.sink)
+    return rank.run(spec, space, run.library, run.sink, run.options.progress)
 
 
 def _foresee(spec: Spec, space: Space, sink: Sink) -> None:
@@ -178,7 +204,10 @@ def _foresee(spec: Spec, space: Space, sink: Sink) -> None:
     from surgery import affine
     from surgery.expr import ScoreTotal
     from surgery.passes import constrain, solve
+    from surgery.scoring import blind
 
+    if not blind.report_blind(spec, space, sink):
+        return
     zero = {c.address: 0.0 for c in space.candidates}
     unmeasured = Measured({score.name: zero for score in spec.scores}, "")
     sizes = tuple(
@@ -199,6 +228,7 @@ def _replanned(path: str, run: _Run, out: Out, file: Path) -> Planned:
     from surgery.passes import replan
 
     plan = run.step("plan", lambda: plans.read(file))
+    run.ensure("plan", lambda: replan.require_listed(plan, str(file)))
     spec, space = _expanded(path, run, out)
     chosen = run.step("replan", lambda: replan.run(plan, spec, space, str(file), run.sink))
     return Planned(spec, space, chosen, plan)

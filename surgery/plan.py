@@ -173,6 +173,7 @@ def to_json(plan: Plan) -> str:
         "spec": {"name": plan.spec[0], "sha256": plan.spec[1]},
         "parent": {"source": plan.parent[0], "sha256": plan.parent[1]},
         "library": plan.library,
+        "tables": dict(plan.tables),
         "toolchain": plan.toolchain,
         "decisions": [asdict(d) | {"site": d.site.value} for d in plan.decisions],
         "solver": dict(plan.solver),
@@ -199,7 +200,7 @@ def from_json(content: str, name: str = "<json>") -> Plan:
 
 def _plan_of(data: Mapping[str, object]) -> Plan:
     known = {"format_version", "decision", "stated", "spec", "parent", "library", "toolchain"}
-    known |= {"decisions", "solver", "objective", "requirements", "metrics"}
+    known |= {"decisions", "solver", "objective", "requirements", "metrics", "tables"}
     if set(data) != known:
         raise KeyError(", ".join(sorted(set(data) ^ known)))
     spec, parent, objective = (_texts(data[key]) for key in ("spec", "parent", "objective"))
@@ -215,6 +216,7 @@ def _plan_of(data: Mapping[str, object]) -> Plan:
         requirements=tuple(Evidence(**_texts(r)) for r in _list(data["requirements"])),
         metrics=tuple(_texts(data["metrics"]).items()),
         stated=None if stated is None else str(stated),
+        tables=tuple(_texts(data["tables"]).items()),
     )
 
 

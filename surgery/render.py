@@ -1,4 +1,4 @@
-"""Diagnostics -> text: `full`, `concise`, `json` and `github`.
+"""Diagnostics -> text: `full`, `concise`, `json`, `github` and (in `sarif.py`) `sarif`.
 
 In: diagnostics in the order to print. Out: strings without a final newline. Prints nothing and
 decides no order. Colour only where asked for, and never as the only carrier of a meaning.
@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import TypeAlias
 
-from surgery.diagnostics import Diagnostic, Fix, Label, Severity
+from surgery import sarif
+from surgery.diagnostics import Diagnostic, Fix, Label, Safety, Severity
 from surgery.excerpt import Piece, Row, Style, bar, change_rows, changes, numbers, rows, visible
 from surgery.source import Position, Source, Span
 
@@ -27,6 +28,7 @@ class Format(StrEnum):
     CONCISE = "concise"
     JSON = "json"
     GITHUB = "github"
+    SARIF = "sarif"
 
 
 _BOLD = "\x1b[1m"
@@ -44,10 +46,13 @@ _STYLE_COLOUR = {
 }
 
 
+UNSAFE = "note: this is an unsafe fix: it may change what the spec means"
+
+
 def render(
     diagnostics: Iterable[Diagnostic], format: Format = Format.FULL, *, colour: bool = False
 ) -> str:
-    """All findings in one format; empty when there are none, except `[]` in JSON."""
+    """All findings in one format; empty when there are none, except in JSON and SARIF."""
     found = tuple(diagnostics)
     match format:
         case Format.FULL:
@@ -58,6 +63,8 @@ def render(
             return "\n".join(github(each) for each in found)
         case Format.JSON:
             return "[" + ",\n ".join(json_text(each) for each in found) + "]"
+        case Format.SARIF:
+            return sarif.text(found)
 
 
 def summary(diagnostics: Iterable[Diagnostic]) -> str:
@@ -87,6 +94,8 @@ def full(diagnostic: Diagnostic, *, colour: bool = False) -> str:
         if each.fix is not None:
             lines.append(f"help: {visible(each.text)}")
             lines += [head.row(row) for row in _fix(each.fix, gutter)]
+            if each.fix.safety is Safety.UNSAFE:
+                lines.append(UNSAFE)
     return "\n".join(lines)
 
 
@@ -167,12 +176,13 @@ class _Painter:
 
 
 def concise(diagnostic: Diagnostic, *, colour: bool = False) -> str:
-    """`file:line:column: error[E0101]: message`."""
+    """`file:line:column: error[E0101]: message`; `[*]` marks what a safe fix mends."""
     painter = _Painter(colour, diagnostic.severity)
     primary = diagnostic.primary
     place = str(primary.span) if primary else diagnostic.subject
     title = painter.severity(f"{diagnostic.severity.word}[{diagnostic.code.id}]")
-    text = f"{title}: {visible(diagnostic.message)}"
+    safe = any(each.fix and each.fix.safety is Safety.SAFE for each in diagnostic.helps)
+    text = f"{title}{' [*]' if safe else ''}: {visible(diagnostic.message)}"
     return f"{visible(place)}: {text}" if place else text
 
 

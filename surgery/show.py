@@ -12,6 +12,7 @@ from fractions import Fraction
 from itertools import groupby
 
 from surgery.diff import Change, Op, PlanDiff, reading, split_evidence
+from surgery.edits import unlisted
 from surgery.ir import Decision, Plan, Site
 from surgery.lockfile import SITES, decision
 from surgery.units import format_layers
@@ -43,9 +44,21 @@ def plan_text(plan: Plan, parent: Mapping[str, str] | None = None) -> str:
     blocks.append(_metric_table(plan, parent))
     if plan.requirements:
         blocks.append(_requirement_table(plan))
+    blocks += _notes(plan)
     solver = " ".join(f"{key}={value}" for key, value in plan.solver)
     blocks.append(f"  {plan.objective[0]}: {plan.objective[1]}  ({solver})")
     return "\n\n".join(blocks)
+
+
+def _notes(plan: Plan) -> list[str]:
+    """What is not as usual: measurements of others, blocks that are not ranked yet."""
+    lines = [f"  given      {name} ({digest[:_SHORT]})" for name, digest in plan.tables]
+    for site in SITES:
+        left_open = [d.layer for d in unlisted(plan) if d.site is site]
+        if left_open:
+            which = f"which {site.value} are kept in {format_layers(left_open, ' ')}"
+            lines.append(f"  not ranked {which}: that takes the weights")
+    return ["\n".join(lines)] if lines else []
 
 
 def _edited_by_hand(plan: Plan, stated: str) -> str:
@@ -155,6 +168,11 @@ def _provenance(difference: PlanDiff) -> list[str]:
             lines.append(f"  {key:<11}{before} -> {after}")
         else:
             lines.append(f"  {key:<11}changed    {_changed_limit(difference, key)}".rstrip())
+    for key in (a for a in difference.addresses if a.startswith("table.")):
+        before, after = difference.pair(key)
+        what = "changed" if before and after else "added" if after else "removed"
+        if before != after:
+            lines.append(f"  {'table':<11}{what:<10} {key.removeprefix('table.')}")
     stated = difference.pair("stated")
     if any(stated):
         lines.append("  edited     by hand, evidence is that from before")

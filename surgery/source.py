@@ -7,13 +7,14 @@ and requirement can say where it came from. Not here: reading files or drawing c
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from functools import cached_property
 
 from msgspec import Struct
 
 
-class Position(Struct, frozen=True, order=True):
+class Position(Struct, frozen=True, order=True, gc=False):
     """A place in a text, both numbers counted from 1; columns count Unicode code points."""
 
     line: int
@@ -32,9 +33,7 @@ class Source(Struct, frozen=True, dict=True):
 
     @cached_property
     def _starts(self) -> tuple[int, ...]:
-        starts = [0]
-        starts.extend(i + 1 for i, char in enumerate(self.text) if char == "\n")
-        return tuple(starts)
+        return (0, *[match.end() for match in re.finditer("\n", self.text)])
 
     @property
     def line_count(self) -> int:
@@ -53,7 +52,7 @@ class Source(Struct, frozen=True, dict=True):
         return self.text[start:end].rstrip("\r\n")
 
 
-class Span(Struct, frozen=True):
+class Span(Struct, frozen=True, gc=False):
     """The half-open range [start, end) of character offsets in one source."""
 
     source: Source

@@ -8,6 +8,7 @@ field wants (`surgery/checking/`).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from fractions import Fraction
 
@@ -106,6 +107,12 @@ UNITS: dict[str, Unit] = {
 }
 
 _DECIMAL = {"K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+
+
+@functools.cache
+def factor(letter: str, unit: str) -> Fraction:
+    """What a number is multiplied by that stands before a magnitude letter and a unit."""
+    return magnitude(letter, unit) * (UNITS[unit].scale if unit else 1)
 
 
 def magnitude(letter: str, unit: str) -> Fraction:

@@ -28,21 +28,31 @@ MAX_SHOWN = 120
 
 def shown(name: str) -> str:
     """`name` fit for a terminal: unprintable characters escaped, cut to 120 characters."""
-    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name[: MAX_SHOWN + 1])
+    text = name[: MAX_SHOWN + 1]
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
+
+
+def named(path: str) -> str:
+    """A path as a person would write it here: relative if it lies in the current directory."""
+    here = os.path.join(os.getcwd(), "")
+    return path.removeprefix(here) if path.startswith(here) else path
 
 
 def malformed(subject: str, message: str, *notes: str, help: str | None = None) -> Stop:
     """E0004 about the file `subject`, ready to raise."""
     helps = (Help(help),) if help else ()
-    return Stop(Diagnostic(catalog.E0004, message, subject=subject, notes=notes, helps=helps))
+    return Stop(
+        Diagnostic(catalog.E0004, message, subject=named(subject), notes=notes, helps=helps)
+    )
 
 
 def unreadable(path: Path, error: OSError) -> Stop:
     """E0001 about `path`, ready to raise."""
     reason = os.strerror(error.errno).lower() if error.errno else str(error)
     message = f"cannot read `{shown(path.name)}`: {reason}"
-    return Stop(Diagnostic(catalog.E0001, message, subject=str(path)))
+    return Stop(Diagnostic(catalog.E0001, message, subject=named(str(path))))
 
 
 def open_regular(path: Path, name: str | None = None) -> int:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from types import MappingProxyType
 from typing import cast
 
@@ -122,12 +122,15 @@ def product(text: str, values: Mapping[str, int]) -> int:
     return result
 
 
+def families() -> Iterator[Family]:
+    """Every family there is, by name; each file is read when it is reached, and once."""
+    for path in sorted(Path(__file__).parent.glob("*.toml")):
+        yield _shipped(path)
+
+
 @cache
-def families() -> tuple[Family, ...]:
-    """Every family there is, by name."""
-    files = [f for f in resources.files("surgery.arch").iterdir() if f.name.endswith(".toml")]
-    loaded = [load_family(f.name.removesuffix(".toml"), f.read_text("utf-8")) for f in files]
-    return tuple(sorted(loaded, key=lambda family: family.name))
+def _shipped(path: Path) -> Family:
+    return load_family(path.stem, path.read_text("utf-8"))
 
 
 def load_family(name: str, text: str) -> Family:

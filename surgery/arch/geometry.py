@@ -73,7 +73,9 @@ def geometry(family: Family, config: Config, subject: str = "config.json") -> Ge
         first, *others = dict.fromkeys(reading.problems)
         count = f"{len(others) + 1} problems" if others else "a problem"
         message = f"config.json has {count}: {first}"
-        raise Stop(Diagnostic(catalog.E0411, message, subject=subject, notes=tuple(others)))
+        helps = (Help("fetch the config again, or correct it by hand"),)
+        notes = tuple(others)
+        raise Stop(Diagnostic(catalog.E0411, message, subject=subject, notes=notes, helps=helps))
     return made
 
 

@@ -24,12 +24,14 @@ from surgery.ir.plan import (
     Plan,
 )
 from surgery.ir.site import (
+    FacetKind,
     Site,
 )
 from surgery.ir.space import (
     Candidate,
     Cost,
     Measured,
+    Scales,
     SiteOptions,
     Space,
 )
@@ -38,6 +40,7 @@ from surgery.ir.spec import (
     Choice,
     Dataset,
     Emit,
+    Facet,
     InputValue,
     Machine,
     ModelDecl,
@@ -62,6 +65,8 @@ __all__ = [
     "Emit",
     "Evidence",
     "Experts",
+    "Facet",
+    "FacetKind",
     "Ffn",
     "InputValue",
     "Layer",
@@ -74,6 +79,7 @@ __all__ = [
     "Plan",
     "Ranking",
     "Requirement",
+    "Scales",
     "Scenario",
     "Score",
     "Site",

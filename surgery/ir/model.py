@@ -6,18 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from surgery.ir.site import Site
 
 
 class Attention(Struct, frozen=True):
-    """One attention block. `window` counts the current token; `None` is full attention."""
+    """One attention block. `window` counts the current token; `None` is full attention.
+
+    `kv_dtype` is how K and V are cached: `bf16`, or `fp8_e4m3` with one scale for K and one for V.
+    """
 
     heads: int
     kv_heads: int
     head_dim: int
     window: int | None = None
+    kv_dtype: str = "bf16"
 
 
 class Ffn(Struct, frozen=True):
@@ -110,6 +114,8 @@ class Model(Struct, frozen=True):
     layers: tuple[Layer, ...]
     tensors: tuple[TensorSpec, ...]
     files: Mapping[str, TensorFile]
+    contents: Mapping[str, str] = field(default_factory=dict[str, str])
+    """SHA-256 (hex) of every stored tensor's bytes, by name; empty where they were not hashed."""
 
     @property
     def params(self) -> int:

@@ -43,3 +43,5 @@ class Plan(Struct, frozen=True):
     requirements: tuple[Evidence, ...]
     metrics: tuple[tuple[str, str], ...]
     stated: str | None = None
+    tables: tuple[tuple[str, str], ...] = ()
+    """Scores and costs that were not measured here: (name, hash) of every table."""

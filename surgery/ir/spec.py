@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from msgspec import Struct
 
 from surgery.expr import Expr, Selector
+from surgery.ir.digest import digest
 from surgery.ir.site import Site
 from surgery.source import Source, Span
 
@@ -99,7 +101,11 @@ class Ranking(Struct, frozen=True):
 
 
 class Alternative(Struct, frozen=True):
-    """One alternative of a `choose`; `edit` is `keep` or an edit's name, `value` its argument."""
+    """One alternative of a `choose`; `edit` is `keep` or an edit's name, `value` its argument.
+
+    `span` is what tells it from its neighbours, the argument where there is one; `clause` is the
+    whole of `retain 96 | 64 by ... when ...`, which several alternatives may share.
+    """
 
     span: Span
     edit: str
@@ -108,6 +114,7 @@ class Alternative(Struct, frozen=True):
     init: str | None = None
     init_dataset: str | None = None
     when: Expr | None = None
+    clause: Span | None = None
 
 
 class Choice(Struct, frozen=True):
@@ -161,7 +168,7 @@ class Emit(Struct, frozen=True):
     judge: str | None = None
 
 
-class Spec(Struct, frozen=True):
+class Spec(Struct, frozen=True, dict=True):
     """A checked spec: names resolved, units folded, dimensions and affinity right.
 
     Statement order carries no meaning, so every tuple here is in canonical order: choices by
@@ -182,8 +189,14 @@ class Spec(Struct, frozen=True):
     objective: Objective
     emits: tuple[Emit, ...]
     not_yet: tuple[NotYet, ...]
-    digest: str
-    """SHA-256 of the canonical meaning (order and spelling do not count), 64 hex digits."""
+    meaning: tuple[object, ...]
+    """Everything that decides the plan, in any order."""
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the canonical meaning (order and spelling do not count), 64 hex digits."""
+        # Worked out when it is asked for: who only checks a spec has no use for it.
+        return digest(self.meaning)
 
     @property
     def folder(self) -> Path:

@@ -42,6 +42,13 @@ def sees(dataset: Dataset, candidate: Candidate) -> bool:
 
 def report_blind(spec: Spec, space: Space, sink: Sink) -> bool:
     """Report alternatives that scores cannot see, once each; whether no error was found."""
+    found = findings(spec, space)
+    sink.extend(found)
+    return not any(d.code is catalog.E0705 for d in found)
+
+
+def findings(spec: Spec, space: Space) -> tuple[Diagnostic, ...]:
+    """E0705 and W0715 for alternatives that scores cannot see, once each."""
     datasets = {dataset.name: dataset for dataset in spec.datasets}
     used = scores_used(spec)
     goal = scores_in(spec.objective.expr)
@@ -54,8 +61,7 @@ def report_blind(spec: Spec, space: Space, sink: Sink) -> bool:
             found.append(_nobody_sees(candidate, lost[0], datasets[lost[0].dataset]))
             continue
         found.extend(_cannot_see(candidate, s, datasets, sighted) for s in blind)
-    sink.extend(found)
-    return not any(d.code is catalog.E0705 for d in found)
+    return tuple(found)
 
 
 def _alternatives(space: Space) -> Mapping[Alternative, Candidate]:
@@ -90,6 +96,7 @@ def _cannot_see(
         f"the score `{score.name}` cannot see a window of {_window(candidate)} tok",
         labels=_labels(candidate, score, datasets[score.dataset]),
         notes=tuple(notes),
+        helps=(Help(f"use samples longer than {_window(candidate)} tok for `{score.name}`"),),
     )
 
 

@@ -19,16 +19,18 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
-import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from surgery import catalog
 from surgery.diagnostics import Code, Diagnostic, Help, Label, Stop
 from surgery.ir import Dataset, Model
 from surgery.units import format_tokens
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SAMPLING = 2
 """Version of the way samples are drawn: it changes the samples, so it is part of every key.
@@ -177,6 +179,9 @@ def draw(dataset: Dataset, text: Text, encode: Encode, separator: int | None) ->
 
     Documents are tokenised one by one and only as many as are needed.
     """
+    # Not above: looking into the library needs the text, and no arrays.
+    import numpy as np
+
     drawn = _Drawing(dataset.length, dataset.seed)
     rows: list[list[int]] = []
     order = sorted(range(len(text.documents)), key=lambda i: _draw_bits(dataset.seed, i, "order"))
@@ -249,7 +254,9 @@ def _too_short(dataset: Dataset, text: Text, found: int) -> Stop:
             catalog.E0706,
             message,
             labels=(Label(dataset.span, "asks for more than there is", primary=True),),
-            notes=(f"`{dataset.location}` holds {documents} documents",),
+            notes=(
+                f"`{dataset.location}` holds {documents} document{'s' if documents != 1 else ''}",
+            ),
             helps=(Help(way_out),),
         )
     )

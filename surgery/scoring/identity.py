@@ -39,7 +39,7 @@ def require_weights(model: Model, missing: int, what: str) -> None:
         raise Stop(
             Diagnostic(
                 catalog.E0701,
-                f"{missing} {what} are missing from the library, and there are no weights",
+                f"{missing} {what} are missing from the library, and there are no weights for them",
                 subject=str(model.directory),
                 helps=(Help("fetch the checkpoint's safetensors files as well"),),
             )

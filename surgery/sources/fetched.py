@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
-import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +15,9 @@ from msgspec import Struct
 
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Help, Stop
+
+REPIN = "if the model that is here is the one that you mean, pin it instead"
+"""What to do about content that differs from its pin (E0412)."""
 
 
 class Fetched(Struct, frozen=True):
@@ -61,6 +62,10 @@ def build_once(folder: Path) -> Generator[Path | None]:
     when `folder` is there already. The kernel frees the lock of a process that dies; what it left
     behind is removed by the next. Raises `OSError`.
     """
+    # Loaded here, because whoever only looks at what is there builds nothing.
+    import shutil
+    import tempfile
+
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.parent / f".{folder.name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

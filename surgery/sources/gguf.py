@@ -13,9 +13,9 @@ import os
 from pathlib import Path
 
 from surgery import catalog
-from surgery.diagnostics import Diagnostic, Stop
+from surgery.diagnostics import Diagnostic, Help, Stop
 from surgery.ir import ModelDecl
-from surgery.sources.fetched import Fetched, build_once, relative_name, unfetchable
+from surgery.sources.fetched import REPIN, Fetched, build_once, relative_name, unfetchable
 from surgery.untrusted import open_regular, shown, unreadable
 
 VERSION = 1
@@ -34,6 +34,15 @@ def fetch(decl: ModelDecl, folder: Path, cache: Path) -> Fetched:
     return Fetched(imported(path, digest, cache), f"gguf:{name}")
 
 
+def known(decl: ModelDecl, folder: Path, cache: Path) -> Fetched | None:
+    """The import of a file (or member of a wheel) that is pinned, where the cache has it."""
+    if decl.sha256 is None or not os.path.isdir(import_folder(decl.sha256, cache)):
+        return None
+    wheel = decl.kind == "wheel"
+    name = decl.location if wheel else relative_name(folder, decl.location)
+    return Fetched(import_folder(decl.sha256, cache), f"{decl.kind}:{name}")
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 (hex) of the regular file `path`; raises `Stop` (E0001, E0004)."""
     # A link is fine here: the user names the file, no foreign data does.
@@ -50,7 +59,7 @@ def check_pin(decl: ModelDecl, digest: str) -> None:
     if decl.sha256 not in (None, digest):
         message = f"the GGUF file of `{decl.name}` is not the one that the spec pins"
         notes = (f"pinned: {decl.sha256}", f"here:   {digest}")
-        raise Stop(Diagnostic(catalog.E0412, message, notes=notes))
+        raise Stop(Diagnostic(catalog.E0412, message, notes=notes, helps=(Help(REPIN),)))
 
 
 def import_folder(digest: str, cache: Path) -> Path:

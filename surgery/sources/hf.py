@@ -8,19 +8,21 @@ what is neither reachable nor cached (E0005), and another commit than the pinned
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from surgery import catalog
-from surgery.diagnostics import Diagnostic, Stop
+from surgery.diagnostics import Diagnostic, Help, Stop
 from surgery.ir import ModelDecl
-from surgery.sources.fetched import Fetched, unfetchable
+from surgery.sources.fetched import REPIN, Fetched, unfetchable
 from surgery.tensors.headers import INDEX, SINGLE, read_index
 from surgery.untrusted import shown
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 _SMALL = (
     "config.json", INDEX, "generation_config.json", "tokenizer*.json", "special_tokens_map.json",
     "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model", "chat_template*",
@@ -38,8 +40,37 @@ def fetch(decl: ModelDecl) -> Fetched:
     if _pinned(decl) and decl.revision != commit:
         message = f"`{decl.location}` is at another commit than the spec pins"
         notes = (f"pinned: {decl.revision}", f"here:   {shown(commit)}")
-        raise Stop(Diagnostic(catalog.E0412, message, notes=notes))
+        raise Stop(Diagnostic(catalog.E0412, message, notes=notes, helps=(Help(REPIN),)))
     return Fetched(directory, f"hf:{decl.location}@{commit[:12]}")
+
+
+def known(decl: ModelDecl) -> Fetched | None:
+    """The snapshot that the Hub's cache holds, found without its library or a connection."""
+    commit = decl.revision if _pinned(decl) else _commit_of(decl)
+    if commit is None or not _COMMIT.fullmatch(commit):
+        return None
+    directory = _repository(decl) / "snapshots" / commit
+    complete = os.path.isdir(directory) and _complete(directory, weights=False)
+    return Fetched(directory, f"hf:{decl.location}@{commit[:12]}") if complete else None
+
+
+def _repository(decl: ModelDecl) -> Path:
+    """Where the Hub's library keeps a repository; it documents these variables and names."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    home = os.environ.get("HF_HOME") or os.path.join(home, "huggingface")
+    cache = os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub")
+    return Path(os.path.expanduser(cache)) / f"models--{decl.location.replace('/', '--')}"
+
+
+def _commit_of(decl: ModelDecl) -> str | None:
+    """The commit that a branch or tag (`main` by default) stood at when it was last fetched."""
+    name = decl.revision or "main"
+    if not _REFERENCE.fullmatch(name) or ".." in name:
+        return None
+    try:
+        return (_repository(decl) / "refs" / name).read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _pinned(decl: ModelDecl) -> bool:

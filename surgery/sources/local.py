@@ -11,6 +11,7 @@ from pathlib import Path
 
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Help, Stop
+from surgery.grammar.near import nearest
 from surgery.ir import ModelDecl
 from surgery.sources.fetched import Fetched, relative_name
 from surgery.untrusted import shown
@@ -42,11 +43,25 @@ def _lacks_config(directory: Path) -> bool:
     return False
 
 
+def _similar(path: Path) -> str:
+    """The directory beside a missing one whose name is closest to it, or nothing."""
+    try:
+        names = [entry.name for entry in os.scandir(path.parent) if entry.is_dir()]
+    except OSError:
+        return ""
+    return next((shown(name) for name in nearest(path.name, names)), "")
+
+
 def _missing(location: str, path: Path) -> Diagnostic:
     location = shown(location)
     if not os.path.exists(path):
         message = f"there is no directory `{location}` here"
-        help = Help("paths are relative to the folder of the spec")
+        near = _similar(path)
+        help = Help(
+            f"`{near}`, in the same place, has a similar name"
+            if near
+            else "paths are relative to the folder of the spec"
+        )
     elif path.suffix == ".gguf":
         message = f"`{location}` is a GGUF file, not a directory"
         help = Help(f'use `gguf("{location}")`')

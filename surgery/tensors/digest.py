@@ -36,6 +36,24 @@ def tensor_digests(checkpoint: Checkpoint, cache: Path) -> dict[str, str]:
     return {name: digests[name] for name in sorted(digests)}
 
 
+def known_digests(checkpoint: Checkpoint, cache: Path) -> dict[str, str] | None:
+    """As `tensor_digests`, from the cache alone: `None` unless it has them all."""
+    digests: dict[str, str] = {}
+    for shard in checkpoint.shards:
+        descriptor = open_shard(checkpoint.directory, shard)
+        try:
+            known = _recall(_entry(checkpoint.directory, shard, cache), _identity(descriptor))
+        except OSError:
+            return None
+        finally:
+            os.close(descriptor)
+        tensors = {t.name for t in checkpoint.tensors.values() if t.file.shard == shard}
+        if known is None or known.keys() != tensors:
+            return None
+        digests |= known
+    return {name: digests[name] for name in sorted(digests)}
+
+
 def model_digest(
     config: Mapping[str, object], tensors: Mapping[str, Stored], contents: Mapping[str, str]
 ) -> str:
@@ -50,8 +68,7 @@ def model_digest(
 def _shard_digests(
     directory: Path, shard: str, tensors: list[Stored], cache: Path
 ) -> dict[str, str]:
-    path = shard_path(directory, shard)
-    entry = cache / "digests" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()}.json"
+    entry = _entry(directory, shard, cache)
     descriptor = open_shard(directory, shard)
     try:
         key = _identity(descriptor)
@@ -67,6 +84,11 @@ def _shard_digests(
     finally:
         os.close(descriptor)
     return made
+
+
+def _entry(directory: Path, shard: str, cache: Path) -> Path:
+    path = os.fsencode(shard_path(directory, shard))
+    return cache / "digests" / f"{hashlib.sha256(path).hexdigest()}.json"
 
 
 def _identity(descriptor: int) -> str:

@@ -175,7 +175,8 @@ def _metadata(value: object, subject: str, what: str) -> dict[str, str]:
 def _name_fault(name: str) -> str | None:
     if not name or len(name.encode("utf-8")) > MAX_NAME:
         return f"has a name of {len(name)} characters; 1 to {MAX_NAME} bytes are read"
-    if any(ord(char) < 32 or 127 <= ord(char) < 160 for char in name):
+    # A control character is never printable, and nearly every name is.
+    if not name.isprintable() and any(ord(c) < 32 or 127 <= ord(c) < 160 for c in name):
         return "has control characters in its name"
     return None
 
@@ -213,14 +214,16 @@ def _numbers(value: object) -> tuple[int, ...] | None:
 
 def _layout_fault(tensors: list[Stored], data: int, size: int) -> str | None:
     """Tensors (by start) must cover the data without a hole, an overlap or a rest."""
-    at, previous = data, "the header"
+    at = data
+    previous: Stored | None = None
     for tensor in tensors:
-        name = f"`{shown(tensor.name)}`"
         if tensor.file.start < at:
-            return f"has overlapping tensors: {previous} and {name}"
+            before = "the header" if previous is None else f"`{shown(previous.name)}`"
+            return f"has overlapping tensors: {before} and `{shown(tensor.name)}`"
         if tensor.file.start > at:
-            return f"has a hole of {tensor.file.start - at} bytes before tensor {name}"
-        at, previous = tensor.file.end, name
+            hole = tensor.file.start - at
+            return f"has a hole of {hole} bytes before tensor `{shown(tensor.name)}`"
+        at, previous = tensor.file.end, tensor
     if at < size:
         return f"has {size - at} bytes after its last tensor"
     if at > size:
@@ -339,9 +342,9 @@ def _compare_index(directory: Path, located: dict[str, str], tensors: dict[str, 
             faults.append(f"`{shown(name)}` is listed in `{shard}`, but is in another shard")
     if faults:
         message = f"`{INDEX}` and the headers of the shards differ in {len(faults)} tensors"
-        raise Stop(
-            Diagnostic(catalog.E0411, message, subject=str(directory), notes=tuple(faults[:_SHOW]))
-        )
+        subject, notes = str(directory), tuple(faults[:_SHOW])
+        helps = (Help("index and shards must be of one download: fetch them again"),)
+        raise Stop(Diagnostic(catalog.E0411, message, subject=subject, notes=notes, helps=helps))
 
 
 def _refuse_other_formats(directory: Path) -> None:

@@ -29,6 +29,7 @@ from surgery.ops import Output
 from surgery.tensors.headers import DTYPE_BYTES, INDEX
 from surgery.tensors.layout import METADATA, ShardLayout, layout
 from surgery.tensors.stream import CHUNK, Parents, aligned, result_shape, stream
+from surgery.units import format_bytes
 
 
 class WrittenTensor(Struct, frozen=True):
@@ -94,7 +95,7 @@ def _check_space(directory: Path, needed: int) -> None:
         raise _cannot_write(directory, error) from error
     free = stat.f_bavail * stat.f_frsize
     if free < needed:
-        message = f"the checkpoint takes {needed} bytes, and only {free} are free"
+        message = f"the checkpoint takes {format_bytes(needed)}, and only {format_bytes(free)} are free"
         raise _no_space(directory, message)
 
 
