@@ -18,6 +18,7 @@ from surgery.source import Source
 
 MAX_WIDTH = 160
 """Longest part of a source line that is shown."""
+_FAR = 8 * MAX_WIDTH
 
 
 class Style(Enum):
@@ -59,7 +60,8 @@ def visible(text: str) -> str:
 
     Blanks that are not the plain one are shown as an open box.
     """
-    return "".join(_shown(char) for char in text)
+    # Nearly every text is printable as it is, and lines can have a megabyte.
+    return text if text.isprintable() else "".join(_shown(char) for char in text)
 
 
 def _shown(char: str) -> str:
@@ -72,6 +74,8 @@ def _shown(char: str) -> str:
 
 def _width(text: str) -> int:
     """How many columns of a screen a visible text takes."""
+    if text.isascii():
+        return len(text)
     return sum(
         0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
         for c in text
@@ -87,10 +91,13 @@ def rows(source: Source, labels: Sequence[Label], gutter: int) -> list[Row]:
     """The marked lines of one source, `...` where lines are left out."""
     found: list[Row] = [bar(gutter)]
     before: int | None = None
-    for number in numbers(labels):
+    lines: dict[int, list[Label]] = {}
+    for label in labels:
+        lines.setdefault(label.span.first.line, []).append(label)
+    for number in sorted(lines):
         if before is not None and number > before + 1:
             found.append((Piece("." * (gutter + 1) + "|", Style.GUTTER),))
-        found.extend(_line(source, number, labels, gutter))
+        found.extend(_line(source, number, lines[number], gutter))
         before = number
     return found
 
@@ -101,8 +108,8 @@ def bar(gutter: int) -> Row:
 
 
 def _line(source: Source, number: int, labels: Sequence[Label], gutter: int) -> list[Row]:
-    text = source.line(number)
-    marks = [_mark(label, text) for label in labels if label.span.first.line == number]
+    text, skipped = _near(source.line(number), labels)
+    marks = [_mark(label, text, skipped) for label in labels]
     shown, shift = _cropped(visible(text), marks)
     # A mark before the cropped part is moved to its edge.
     marks = [
@@ -115,11 +122,20 @@ def _line(source: Source, number: int, labels: Sequence[Label], gutter: int) -> 
     return found
 
 
-def _mark(label: Label, text: str) -> _Mark:
+def _near(text: str, labels: Sequence[Label]) -> tuple[str, int]:
+    """More than enough of a very long line, and how many characters of it are left out before."""
+    if len(text) <= _FAR:
+        return text, 0
+    first = next((label for label in labels if label.primary), labels[0])
+    skipped = max(0, first.span.first.column - 1 - _FAR // 2)
+    return text[skipped : skipped + _FAR], skipped
+
+
+def _mark(label: Label, text: str, skipped: int) -> _Mark:
     first, last = label.span.first, label.span.last
-    stop = last.column - 1 if last.line == first.line else len(text.rstrip())
-    start = _width(visible(text[: first.column - 1]))
-    end = _width(visible(text[:stop]))
+    stop = last.column - 1 - skipped if last.line == first.line else len(text.rstrip())
+    start = _width(visible(text[: max(0, first.column - 1 - skipped)]))
+    end = _width(visible(text[: max(0, stop)]))
     return _Mark(start, max(end, start + 1), label.text, label.primary)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import get_args
 
-from surgery.checking import tables
+from surgery.checking import blocks, tables
 from surgery.grammar import ast, scan
 
 NAME = r"[a-z_][a-z0-9_]*"
@@ -59,6 +59,6 @@ ARGUMENT = rf"\b(?!layers{_ENDS}){NAME}(?=\s*:)"
 """The name of an argument, behind `(` or `,`. `(layers: ...)` begins the body of a fold."""
 EDIT = rf"{words({rule.name for rules in tables.EDITS.values() for rule in rules})}(?!\s*[.=])"
 """An alternative, at the start of a line or block."""
-STEP = rf"{words(tables.STEPS)}(?=(?:\s+{NAME})?\s*\{{)"
+STEP = rf"{words(blocks.STEPS)}(?=(?:\s+{NAME})?\s*\{{)"
 FUNCTION = rf"{words({*tables.FUNCTIONS, *tables.METRICS})}(?!\s*\.)"
 KNOWN = words({*tables.CONSTANTS, *tables.LAYER_FACTS, *tables.WORDS})

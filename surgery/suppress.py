@@ -10,7 +10,7 @@ of a whole project (`linting/levels.py`).
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from msgspec import Struct
 
@@ -62,19 +62,21 @@ def directives(source: Source) -> tuple[Directive, ...]:
     if "surg:" not in source.text:
         return ()
     found = comments.collect(source, scan.lexemes(source.text))
-    alone = {each.span.first.line for each in found if not each.trailing}
+    below: dict[int, int] = {}
+    for line in sorted((each.span.first.line for each in found if not each.trailing), reverse=True):
+        below[line] = below.get(line + 1, line + 1)
     return tuple(
-        _directive(each.span, start.end(), alone)
+        _directive(each.span, start.end(), below)
         for each in found
         if (start := _BEGINS.match(each.span.text))
     )
 
 
-def _directive(span: Span, body: int, alone: Collection[int]) -> Directive:
+def _directive(span: Span, body: int, below: Mapping[int, int]) -> Directive:
+    """`below` has for each line that is a comment the next one that is none."""
     line = span.first.line
-    stands_alone = line in alone
-    while line in alone:
-        line += 1
+    stands_alone = line in below
+    line = below.get(line, line)
     text = span.text[body:]
     match = _ALLOW.match(text)
     names: tuple[Allowed, ...] = ()

@@ -2,9 +2,10 @@
 
 In: `--count` inputs from a `--seed`, made by `spec_mutations.py` out of every spec of the project.
 Each is read from a file, parsed, checked, linted, formatted, and all findings are rendered in all
-layouts. Out: counts, the slowest inputs, and every input that raised, took more than a second of
-processor time, or was answered with nonsense (a finding that points outside of the text, a second
-layout that differs from the first). Exit code 1 if there is one; `--keep DIR` writes them down.
+layouts. Out: counts, the slowest inputs, and every input that raised, would keep a command busy for
+more than a second of processor time, or was answered with nonsense: a finding that points outside
+of the text, edits that overlap, a second layout that differs from the first. Exit code 1 if there
+is one; `--keep DIR` writes them down.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 
@@ -35,7 +37,7 @@ from surgery.render import Format, render
 from surgery.source import Source
 
 LIMIT = 1.0
-"""Seconds of processor time that an input may take, all steps together."""
+"""Seconds of processor time that a command may take for any input."""
 _HANGS = 60.0
 
 ROOT = Path(__file__).parent.parent
@@ -57,7 +59,7 @@ class Watch:
     """Times the steps of one input."""
 
     def __init__(self) -> None:
-        self.begun = self.last = time.process_time()
+        self.last = time.process_time()
         self.steps: dict[str, float] = {}
 
     def lap(self, name: str) -> None:
@@ -66,10 +68,16 @@ class Watch:
         self.steps[name] = self.steps.get(name, 0.0) + now - self.last
         self.last = now
 
+    def skip(self) -> None:
+        """What came last was no step, but a look at its result."""
+        self.last = time.process_time()
+
     @property
     def seconds(self) -> float:
-        """All steps together."""
-        return self.last - self.begun
+        """What the slower of two commands takes: linting and one layout, or formatting."""
+        layouts = max((self.steps.get(layout.value, 0.0) for layout in Format), default=0.0)
+        linting = self.steps.get("lint", 0.0) + layouts
+        return self.steps.get("read", 0.0) + max(linting, self.steps.get("fmt", 0.0))
 
     @property
     def slowest(self) -> str:
@@ -81,7 +89,9 @@ def texts() -> tuple[str, ...]:
     """Every spec there is to mutate, in an order of their own."""
     paths = (*ROOT.glob("specs/**/*.surg"), *ROOT.glob("surgery/std/*.surg"))
     book = (path.read_text("utf-8") for path in sorted(ROOT.glob("tests/book/*.md")))
-    blocks = (block for page in book for block in re.findall(r"```surg[^\n]*\n(.*?)```", page, re.S))
+    blocks = (
+        block for page in book for block in re.findall(r"```surg[^\n]*\n(.*?)```", page, re.S)
+    )
     whole = sorted(path.read_text("utf-8") for path in paths)
     return (OSS, SMOL, *whole, *(block for block in blocks if block.strip()))
 
@@ -95,31 +105,28 @@ def through(data: bytes, path: Path, watch: Watch) -> Sink:
     if source is not None:
         sink.extend(run.lint(source, run.Options(path.parent / "cache")).findings)
         watch.lap("lint")
-        _formatted(source)
+        text = format_text(source, Sink())
         watch.lap("fmt")
+        if text is not None:
+            again = format_text(Source(source.name, text), Sink())
+            assert again == text, "the second layout differs from the first"
     for each in sink.found:
         _sound(each)
-    watch.lap("look")
+    watch.skip()
     for layout in Format:
         render(sink.sorted(), layout, colour=layout is Format.FULL)
         watch.lap(layout.value)
     return sink
 
 
-def _formatted(source: Source) -> None:
-    text = format_text(source, Sink())
-    if text is not None:
-        again = format_text(Source(source.name, text), Sink())
-        assert again == text, "the second layout differs from the first"
-
-
 def _sound(found: Diagnostic) -> None:
     """A finding points into its text, and the edits of a fix do not overlap."""
     spans = [label.span for label in found.labels]
     for fix in (help.fix for help in found.helps if help.fix):
+        assert fix.edits, f"a fix of {found.code.id} changes nothing"
         places = [edit.span for edit in fix.edits]
         spans += places
-        for one, two in zip(places, places[1:], strict=False):
+        for one, two in pairwise(places):
             assert one.end <= two.start, f"the edits of a fix of {found.code.id} overlap"
     for span in spans:
         inside = 0 <= span.start <= span.end <= len(span.source.text)
@@ -149,7 +156,7 @@ def outcome(number: int, kind: str, data: bytes, folder: Path) -> Outcome:
 
 
 class Hanging(BaseException):
-    """An input takes a minute and more."""
+    """An input keeps the processor busy for a minute."""
 
 
 def _hangs(_signal: int, _frame: FrameType | None) -> None:
@@ -161,14 +168,14 @@ def _some(task: tuple[int, int, int]) -> list[Outcome]:
     start, end, seed = task
     # Nothing may ask the network; if something does, it fails at once.
     os.environ["HF_HUB_OFFLINE"] = "1"
-    signal.signal(signal.SIGALRM, _hangs)
+    signal.signal(signal.SIGPROF, _hangs)
     done: list[Outcome] = []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(start, end):
             kind, data = make(number, seed, _texts())
-            signal.setitimer(signal.ITIMER_REAL, _HANGS)
+            signal.setitimer(signal.ITIMER_PROF, _HANGS)
             done.append(outcome(number, kind, data, Path(folder)))
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
     return done
 
 
@@ -185,6 +192,8 @@ def outcomes(first: int, count: int, seed: int, jobs: int) -> Iterator[Outcome]:
     """The outcomes of `count` inputs, in their order."""
     step = 50
     tasks = [(n, min(n + step, first + count), seed) for n in range(first, first + count, step)]
+    # Before there are other processes: all must start from the same specs.
+    _texts()
     if jobs == 1:
         for task in tasks:
             yield from _some(task)
@@ -218,7 +227,7 @@ class Report:
         self.keep = keep
         self.say = say
         self.count: Counter[str] = Counter()
-        self.seconds: Counter[str] = Counter()
+        self.seconds = dict.fromkeys(KINDS, 0.0)
         self.ends: Counter[str] = Counter()
         self.slow: list[Outcome] = []
         self.wrong = 0

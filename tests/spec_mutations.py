@@ -42,6 +42,7 @@ def changed_bytes(rng: random.Random, text: str, _: str) -> bytes:
 
 def changed_characters(rng: random.Random, text: str, _: str) -> bytes:
     """A few characters of ASCII are lost, doubled or something else."""
+    text += "      \n"
     for _time in range(rng.randint(1, 6)):
         at = rng.randrange(len(text))
         new = rng.choice(("", text[at] * 2, chr(rng.randrange(32, 127))))
@@ -51,7 +52,8 @@ def changed_characters(rng: random.Random, text: str, _: str) -> bytes:
 
 def changed_tokens(rng: random.Random, text: str, other: str) -> bytes:
     """A few tokens are deleted, doubled, swapped or replaced by others."""
-    parts = _tokens(text)
+    # At least as many as can be deleted, because an example may be one word.
+    parts = [*_tokens(text), *"\n \n \n"]
     for _time in range(rng.randint(1, 6)):
         at, to = rng.randrange(len(parts)), rng.randrange(len(parts))
         match rng.randrange(5):
@@ -157,7 +159,9 @@ _CHAINS = (
 def many(rng: random.Random, _text: str, _other: str) -> bytes:
     """The same statement over and over, right or wrong."""
     statement = rng.choice(_STATEMENTS)
-    lines = (statement.replace("N", str(n)) for n in range(rng.choice((10, 60, 300, 2000))))
+    numbers = range(1, rng.choice((10, 60, 300, 2000)))
+    # N is the number of the statement, P that of the one before.
+    lines = (statement.replace("N", str(n)).replace("P", str(n - 1)) for n in numbers)
     return ("surg 1\n" + "\n".join(lines) + "\n").encode()
 
 
@@ -169,6 +173,7 @@ _STATEMENTS = (
         "let aN = aN + 1",
         "let aN = bN * cN",
         "let bN = aN",
+        "let aN = aP",
     ),
     *("let a = ", "lett aN = 1", "let aN 1", "let aN = (1", "choose x in layers {", "choose ffn"),
     *(
@@ -263,7 +268,12 @@ KINDS = tuple(maker.__name__ for maker, _ in _MAKERS)
 
 def make(number: int, seed: int, texts: Sequence[str] = (OSS, SMOL)) -> tuple[str, bytes]:
     """The kind of one input and its bytes, the same for the same number and seed."""
-    rng = random.Random(f"{seed} {number}")
-    makers, weights = zip(*_MAKERS, strict=True)
-    (maker,) = rng.choices(makers, weights)
-    return maker.__name__, maker(rng, rng.choice(texts), rng.choice(texts))
+    (kind,) = random.Random(f"{seed} {number}").choices(KINDS, [weight for _, weight in _MAKERS])
+    return kind, of_kind(kind, number, seed, texts)
+
+
+def of_kind(kind: str, number: int, seed: int, texts: Sequence[str] = (OSS, SMOL)) -> bytes:
+    """An input of a kind."""
+    rng = random.Random(f"{kind} {seed} {number}")
+    maker = next(maker for maker, _ in _MAKERS if maker.__name__ == kind)
+    return maker(rng, rng.choice(texts), rng.choice(texts))

@@ -314,7 +314,9 @@ def _between(draw: Draw, before: str, token: str, busy: int) -> str:
         lines = [_blank(draw) + _one(draw, COMMENTS) for _ in range(draw(st.integers(1, 3)))]
         text = "\n".join(lines) + "\n" + draw(st.sampled_from(("", "", "  ", "\n")))
     elif before.endswith((BEGIN, END)):
-        text = draw(st.sampled_from(("\n", "\n", "\n\n", "\n \n\n")))
+        # The next statement may even stand on the same line.
+        ways = ("\n", "\n", "\n\n", "\n \n\n", "\n" if before.endswith(END) else "  ")
+        text = draw(st.sampled_from(ways))
     elif not (before[-1:] in _TIGHT or token in _TIGHT) or draw(st.booleans()):
         text = _blank(draw)
     begins = before.endswith(BEGIN)

@@ -85,7 +85,7 @@ def assert_formats(text: str) -> str:
     return found
 
 
-@settings(QUICK, max_examples=40)
+@settings(QUICK, max_examples=25)
 @given(specs())
 def test_random_specs_keep_their_meaning_and_comments(text: str) -> None:
     assert_formats(text)

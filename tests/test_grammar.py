@@ -168,6 +168,17 @@ def test_a_description_may_stand_above_the_edition() -> None:
     assert spec.items[0].doc == ""
 
 
+def test_a_doc_comment_is_about_the_first_statement_of_a_line() -> None:
+    spec = good("surg 1\n\n## Half.\nlet half = 50%  let quarter = 25%\n")
+    assert [each.doc for each in spec.items] == ["Half.", ""]
+    assert good("## All of it.\nsurg 1 let half = 50%\n").description == "All of it."
+
+
+def test_a_spec_without_statements_has_a_description() -> None:
+    assert good("surg 1\n\n## Nothing yet.\n").description == "Nothing yet."
+    assert good("surg 1\n\n## Nothing yet.").description == "Nothing yet."
+
+
 def test_comments_are_kept_in_order() -> None:
     spec = good('surg 1 # one\n## two\nlet a = "# no" # three\n')
     assert [(c.text, c.doc, c.trailing) for c in spec.comments] == [

@@ -8,7 +8,8 @@ import pytest
 from lsp_fixtures import SPEC, applied, opened, workplace
 from lsprotocol import types
 
-from surgery.checking.tables import BLOCKS, EDITS
+from surgery.checking.blocks import BLOCKS
+from surgery.checking.tables import EDITS
 from surgery.grammar.scan import STATEMENTS
 from surgery.lsp.completion import complete, resolved
 
@@ -70,7 +71,8 @@ def test_values_of_fields(folder: Path) -> None:
 
 
 def test_sites_and_edits_of_this_model(folder: Path) -> None:
-    assert offered(folder, "\nchoose |")[:3] == ["attention", "experts", "ffn"]
+    sites = ["attention", "experts", "kv_cache", "router", "ffn"]
+    assert offered(folder, "\nchoose |")[:5] == sites
     assert offered(folder, "\nchoose attention |") == ["in"]
     assert offered(folder, "\nchoose attention in |") == ["layers"]
     assert offered(folder, "\nchoose attention in layers |") == ["where", "except"]
@@ -78,6 +80,10 @@ def test_sites_and_edits_of_this_model(folder: Path) -> None:
     assert offered(folder, block + "|") == ["keep", "window", "kv_heads", "noop", "linear"]
     assert "keep" not in offered(folder, block + "|\n  keep\n}")
     assert len(offered(folder, block + "|")) == len(EDITS["attention"]) + 1
+    block = "\nchoose kv_cache in layers {\n  "
+    assert offered(folder, block + "|") == ["keep", "fp8_e4m3"]
+    assert "unit_scales" in offered(folder, block + "fp8_e4m3 by |")
+    assert offered(folder, "\nchoose router in layers {\n  active |") == ["1"]
 
 
 def test_values_that_the_model_can_take(folder: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from lsp_fixtures import SPEC, opened, position, workplace
 from lsprotocol import types
 
-from surgery.checking.tables import BLOCKS
+from surgery.checking.blocks import BLOCKS
 from surgery.diagnostics import Sink
 from surgery.grammar.scan import STATEMENTS
 from surgery.ir import Decision, Evidence, Plan, Site

@@ -153,13 +153,9 @@ def test_each_broken_field_is_told_and_the_others_are_kept() -> None:
 
 
 def test_each_broken_alternative_is_told_and_the_others_are_kept() -> None:
-    text = (
-        BEFORE
-        + (
-            "choose attention in layers {\n  keep\n  window 8K tok |\n  noop\n  kv_heads 1 inot mean\n}"
-        )
-        + AFTER
-    )
+    alternatives = ("keep", "window 8K tok |", "noop", "kv_heads 1 inot mean")
+    typed = "choose attention in layers {\n  " + "\n  ".join(alternatives) + "\n}"
+    text = BEFORE + typed + AFTER
     spec, found = read(text)
     assert [each.message for each in found] == [
         "there is no value after `|`",

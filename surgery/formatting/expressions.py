@@ -217,7 +217,9 @@ class ExpressionPrinter:
         return group(begin, indent(*links))
 
     def _if(self, node: ast.If) -> Doc:
-        begin = concat(self.token("if"), SPACE, self.expr(node.condition, whole=True))
+        # Between `if` and `then`, another `if` needs its parentheses.
+        bare = not isinstance(node.condition, ast.If)
+        begin = concat(self.token("if"), SPACE, self.expr(node.condition, whole=bare))
         then = concat(LINE, self.token("then"), SPACE, self.expr(node.then, whole=True))
         other = concat(LINE, self.token("else"), SPACE, self.expr(node.otherwise, whole=True))
         return group(begin, indent(then, other))

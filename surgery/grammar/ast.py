@@ -348,7 +348,6 @@ class Spec(Node, frozen=True, gc=True, dict=True):
         """Whether a part of the text begins on a line with a hole."""
         text = self.span.source.text
         return any(
-            text.rfind("\n", 0, each.start) < part.start
-            and "\n" not in text[each.end : part.start]
+            text.rfind("\n", 0, each.start) < part.start and "\n" not in text[each.end : part.start]
             for each in self.holes
         )

@@ -9,7 +9,7 @@ What a word is depends on the place: a keyword where one can stand, a name every
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -44,16 +44,16 @@ class Stopped(Struct, frozen=True):
 _Value: TypeAlias = Shape | int | list[Shape | int]
 
 
-def shape_of(kinds: Sequence[Kinds]) -> Shape | Stopped:
-    """The shape of statements; there must be a lexeme."""
+def shape_of(kinds: Iterable[Kinds]) -> Shape | Stopped:
+    """The shape of statements; there must be a lexeme. Looks no further than it can read."""
     stack = _Stack()
-    for n, each in enumerate(kinds):
+    for each in kinds:
         if not stack.take(each):
-            return Stopped(n, each[0] if each else "", stack.accepts())
-    return stack.finish() or Stopped(len(kinds), END, stack.accepts())
+            return Stopped(stack.count, each[0] if each else "", stack.accepts())
+    return stack.finish() or Stopped(stack.count, END, stack.accepts())
 
 
-def accepts(kinds: Sequence[Kinds]) -> frozenset[str]:
+def accepts(kinds: Iterable[Kinds]) -> frozenset[str]:
     """The terminals that could come after these, of which none is wrong."""
     stack = _Stack()
     for each in kinds:

@@ -42,10 +42,13 @@ class Docs(Struct, frozen=True):
         return cls(source, {each.span.first.line: each for each in alone})
 
     def above(self, offset: int) -> str:
-        """The `##` block directly above the line of an offset, or empty.
+        """The `##` block directly above the line that begins at an offset, or empty.
 
-        Plain comments may stand between (`# surg: allow(...)` has to be on the line above).
+        Plain comments may stand between (`# surg: allow(...)` has to be on the line above). A
+        second statement on a line has no doc: the block above is about the first.
         """
+        if not self._begins_line(offset):
+            return ""
         line = self.source.position(offset).line - 1
         while line in self.by_line and not self.by_line[line].doc:
             line -= 1
@@ -56,14 +59,23 @@ class Docs(Struct, frozen=True):
         return "\n".join(reversed(block)).strip()
 
     def description(self, first_item: int) -> str:
-        """The first `##` block before the first statement, unless it documents that statement."""
-        item_line = self.source.position(first_item).line
+        """The first `##` block before the first statement, unless it documents that statement.
+
+        `first_item` is the end of the text where there is no statement.
+        """
+        alone = first_item == len(self.source.text)
+        item_line = self.source.position(first_item).line + alone
         lines = sorted(n for n, each in self.by_line.items() if each.doc and n < item_line)
         if not lines:
             return ""
         last = lines[0]
         while last + 1 in self.by_line and self.by_line[last + 1].doc:
             last += 1
-        if all(n in self.by_line for n in range(last + 1, item_line)):
+        directly_above = all(n in self.by_line for n in range(last + 1, item_line))
+        if directly_above and self._begins_line(first_item) and not alone:
             return ""
         return "\n".join(self.by_line[n].text for n in range(lines[0], last + 1)).strip()
+
+    def _begins_line(self, offset: int) -> bool:
+        text = self.source.text
+        return not text[text.rfind("\n", 0, offset) + 1 : offset].strip(" \t\r\ufeff")

@@ -34,21 +34,22 @@ def find(source: Source, lexemes: tuple[Lexeme, ...]) -> tuple[Strange, ...]:
 
 
 def _find(source: Source, lexemes: tuple[Lexeme, ...]) -> Iterator[Strange]:
-    end = 0
+    end = before = 0
     for lexeme in lexemes:
+        last, before = before, lexeme.end
         # Cheap first: most lexemes are none of these.
         if lexeme.start < end or lexeme.text[0] not in "/-=*~`'\"":
             continue
-        found = _at(source, lexeme)
+        alone = last == 0 or source.text.find("\n", last, lexeme.start) >= 0
+        found = _at(source, lexeme, alone=alone)
         if found is not None:
             end = found.span.end
             yield found
 
 
-def _at(source: Source, lexeme: Lexeme) -> Strange | None:
+def _at(source: Source, lexeme: Lexeme, *, alone: bool) -> Strange | None:
+    """What begins at a lexeme; `alone` says that it is the first on its line."""
     text, start = source.text, lexeme.start
-    line = text.rfind("\n", 0, start) + 1
-    alone = not text[line:start].strip("\ufeff \t")
     if text.startswith("/*", start):
         return _block(source, start)
     if text.startswith("//", start) and (alone or _PROSE.match(text, start + 2)):

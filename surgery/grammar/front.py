@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -66,7 +67,7 @@ def read(lexemes: Sequence[Lexeme], end: int) -> Branch | Failure | TooDeep:
     if not lexemes:
         return Branch("start", end, end, ())
     kinds = _kinds(lexemes)
-    shape = _kept(kinds) if len(kinds) <= _LONGEST else automaton.shape_of(kinds)
+    shape = _kept(tuple(kinds)) if len(lexemes) <= _LONGEST else automaton.shape_of(kinds)
     if isinstance(shape, Stopped):
         start = lexemes[shape.at].start if shape.at < len(lexemes) else end
         return Failure(start, shape.kind, shape.accepts)
@@ -82,7 +83,7 @@ def accepts(lexemes: Sequence[Lexeme], count: int) -> frozenset[str]:
 
     `Failure.accepts` has fewer: the lexeme that cannot stand there has already closed what it can.
     """
-    return automaton.accepts(_kinds(lexemes)[:count])
+    return automaton.accepts(islice(_kinds(lexemes), count))
 
 
 @functools.lru_cache(maxsize=_KEPT)
@@ -112,13 +113,11 @@ _NAME = re.compile(r"[a-z_][a-z0-9_]*")
 _OTHERS: dict[str, Kinds] = {"string": ("STRING",), "mark": ("LABEL",)}
 
 
-def _kinds(lexemes: Sequence[Lexeme]) -> tuple[Kinds, ...]:
+def _kinds(lexemes: Sequence[Lexeme]) -> Iterator[Kinds]:
     known = tables().terminals
-    return tuple(
-        [
-            _of_spelling(known[each.text], lexemes, n) if each.text in known else _of_class(each)
-            for n, each in enumerate(lexemes)
-        ]
+    return (
+        _of_spelling(known[each.text], lexemes, n) if each.text in known else _of_class(each)
+        for n, each in enumerate(lexemes)
     )
 
 

@@ -6,8 +6,9 @@ the file where that is clear, only where it is defined otherwise.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Edit, Fix, Help, Label, Safety
@@ -26,13 +27,13 @@ def reserved(name: Span) -> Diagnostic:
     spans = [Span(name.source, at, at + len(word)) for at in _uses(name.source, name, word)]
     edits = tuple(Edit(span, word + "_") for span in spans)
     message = f"`{word}` is a reserved word and cannot name anything"
-    helps = (Help(f"name it `{word}_`", Fix(edits, Safety.UNSAFE)),)
+    helps = (Help(f"name it `{word}_`", Fix(edits, Safety.UNSAFE) if edits else None),)
     return report(catalog.E0107, message, name, "reserved", helps=helps)
 
 
 def _uses(source: Source, name: Span, word: str) -> Iterator[int]:
     """Where a name stands, and where it is used, as far as that is certain."""
-    found = [each for each in scan.lexemes(source.text) if each.kind != "comment"]
+    found = _lexemes(source)
     sure = word in STATEMENTS or word in FUTURE
     for n, lexeme in enumerate(found):
         use = sure and lexeme.text == word and _is_use(source.text, found, n)
@@ -40,7 +41,12 @@ def _uses(source: Source, name: Span, word: str) -> Iterator[int]:
             yield lexeme.start
 
 
-def _is_use(text: str, found: list[Lexeme], n: int) -> bool:
+@functools.lru_cache(maxsize=1)
+def _lexemes(source: Source) -> tuple[Lexeme, ...]:
+    return tuple(each for each in scan.lexemes(source.text) if each.kind != "comment")
+
+
+def _is_use(text: str, found: Sequence[Lexeme], n: int) -> bool:
     before = found[n - 1].text if n else ""
     following = found[n + 1] if n + 1 < len(found) else None
     if before == "." or begins_statement(text, found, n):
@@ -51,7 +57,7 @@ def _is_use(text: str, found: list[Lexeme], n: int) -> bool:
     return before not in (":", "->", *_NAMING) or (before == ":" and _is_argument(found, n))
 
 
-def _is_argument(found: list[Lexeme], n: int) -> bool:
+def _is_argument(found: Sequence[Lexeme], n: int) -> bool:
     return n > 2 and found[n - 3].text in ("(", ",")
 
 
@@ -120,7 +126,8 @@ def _word(trouble: Trouble, got: Lexeme) -> Diagnostic:
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", got.text).lower()
     if _NAME.fullmatch(name) and name not in RESERVED:
         edits = tuple(Edit(span, name) for span in _same_words(trouble.source, got.text))
-        helps = (Help(f"write `{name}`", Fix(edits, Safety.UNSAFE)),)
+        # Nothing is found where an invisible character divides the word.
+        helps = (Help(f"write `{name}`", Fix(edits, Safety.UNSAFE)),) if edits else ()
     label = Label(trouble.span(got), "not a name", primary=True)
     notes = ("names have lower-case letters a to z, digits and `_`",)
     message = f"`{got.text}` cannot be a name"
@@ -128,7 +135,7 @@ def _word(trouble: Trouble, got: Lexeme) -> Diagnostic:
 
 
 def _same_words(source: Source, word: str) -> Iterator[Span]:
-    for lexeme in scan.lexemes(source.text):
+    for lexeme in _lexemes(source):
         if lexeme.kind == "word" and lexeme.text == word:
             yield Span(source, lexeme.start, lexeme.end)
 

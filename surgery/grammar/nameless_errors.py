@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Edit, Fix, Help, Label, Safety
-from surgery.grammar import name_errors
+from surgery.grammar import expected, name_errors
 from surgery.grammar.scan import RESERVED, STATEMENTS, Lexeme
 from surgery.grammar.trouble import Trouble, insert, report
+from surgery.source import Span
 
 _NAMELESS = {
     "choose": "does not say what changes",
@@ -39,6 +40,23 @@ def name(trouble: Trouble) -> Diagnostic | None:
     if not trouble.only("NAME") or got.kind == "word":
         return None
     return _no_name(trouble, got, before)
+
+
+def extra_word(trouble: Trouble) -> Diagnostic | None:
+    """`model let parent = ...`: a reserved word was taken for the name."""
+    got, word, before = trouble.at(0), trouble.at(-1), trouble.at(-2)
+    if got is None or word is None or before is None or word.text not in RESERVED:
+        return None
+    if trouble.index != 2 and not (trouble.keyword == "fn" and trouble.only("COLON")):
+        return None
+    edit = Edit(Span(trouble.source, before.end, word.end), "")
+    if word.kind != "word" or not trouble.mends((edit,)):
+        return None
+    message = f"unexpected `{word.text}` after {expected.found(before)}"
+    if word.text == before.text:
+        message = f"`{word.text}` is written twice"
+    helps = (Help("remove it", Fix((edit,), Safety.UNSAFE)),)
+    return report(catalog.E0109, message, trouble.span(word), "a word too many", helps=helps)
 
 
 def label(trouble: Trouble) -> Diagnostic | None:

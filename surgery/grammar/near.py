@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
-def distance(a: str, b: str) -> int:
-    """How many letters to insert, delete, replace or swap with a neighbour to make `a` into `b`."""
+def distance(a: str, b: str, most: int = 60) -> int:
+    """How many letters to insert, delete, replace or swap with a neighbour to make `a` into `b`.
+
+    Beyond `most`, any larger number.
+    """
     before: list[int] = []
     last = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
@@ -21,6 +24,8 @@ def distance(a: str, b: str) -> int:
                 cost = min(cost, before[j - 2] + 1)
             row.append(cost)
         before, last = last, row
+        if min(before) > most and min(last) > most:
+            return most + 1
     return last[-1]
 
 
@@ -33,9 +38,12 @@ def nearest(word: str, names: Iterable[str]) -> tuple[str, ...]:
     if len(word) > 60:
         return ()
     limit = 1 if len(word) <= 4 else 2 if len(word) <= 8 else 3
+    low = word.lower()
+    letters = set(low)
+    # A change brings or takes at most one letter: most names need no closer look.
     scored = sorted(
-        (distance(word.lower(), name.lower()), name)
+        (distance(low, name.lower(), limit), name)
         for name in set(names)
-        if abs(len(name) - len(word)) <= limit
+        if abs(len(name) - len(word)) <= limit and len(letters.difference(name.lower())) <= limit
     )
     return tuple(n for d, n in scored if d == scored[0][0] and d <= limit)

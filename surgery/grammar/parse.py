@@ -9,25 +9,30 @@ unclosed block ends where the next statement begins and cannot hide it.
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Edit, Fix, Help, Label, Safety, Sink
-from surgery.grammar import ast, comments, edition, foreign_lines, patch, scan
+from surgery.grammar import ast, comments, edition, foreign_lines, front, patch, scan, word_errors
 from surgery.grammar.build import StatementBuilder
-from surgery.grammar.recovery import Part, Recovery, too_deep
+from surgery.grammar.front import Branch
 from surgery.grammar.scan import Chunk, Lexeme
 from surgery.source import Source, Span
+
+if TYPE_CHECKING:
+    from surgery.grammar.recovery import Recovery
 
 MAX_BYTES = 1_000_000
 """Larger files are refused: no one writes them."""
 
 _LARGE = "is larger than 1 MB"
 
-MAX_LEXEMES = 50_000
+MAX_LEXEMES = 20_000
 """Words and marks of a text; a spec of a thousand lines has five thousand."""
 
 MAX_NESTING = 64
@@ -89,8 +94,8 @@ def parse(source: Source, sink: Sink) -> ast.Spec:
     statements = _Statements(source, sink, StatementBuilder(source, sink, docs), skipped)
     items = tuple(statements.read(bodies))
     first = bodies[0].start if bodies else end
-    unread, holes = tuple(statements.recovery.unread), tuple(statements.recovery.holes)
     span = Span(source, start, end)
+    unread, holes = tuple(statements.unread), tuple(statements.holes)
     return ast.Spec(span, 1, items, docs.description(first), notes, unread, holes)
 
 
@@ -99,13 +104,16 @@ def _skipped(source: Source, lexemes: tuple[Lexeme, ...], sink: Sink) -> Iterato
     bad = scan.forbidden(source.text)
     sink.extend(_forbidden(source, bad))
     for offset in bad:
-        yield Edit(Span(source, offset, offset + 1), " ")
+        # What has no width divides no word.
+        blank = "" if unicodedata.category(source.text[offset]) == "Cf" else " "
+        yield Edit(Span(source, offset, offset + 1), blank)
     for diagnostic in _invisible(source, scan.invisible(lexemes)):
         sink.report(diagnostic)
         for fix in (each.fix for each in diagnostic.helps if each.fix):
             yield from fix.edits
-    for strange in foreign_lines.find(source, lexemes):
-        sink.report(strange.diagnostic)
+    for n, strange in enumerate(foreign_lines.find(source, lexemes)):
+        if n < MAX_ERRORS:
+            sink.report(strange.diagnostic)
         yield Edit(strange.span, re.sub(r"[^\n]", " ", strange.span.text))
 
 
@@ -131,8 +139,10 @@ def _forbidden(source: Source, bad: tuple[int, ...]) -> Iterator[Diagnostic]:
 
 def _invisible(source: Source, found: tuple[Lexeme, ...]) -> Iterator[Diagnostic]:
     """One E0111 for each kind of character; its fix replaces all of them."""
-    for char in dict.fromkeys(lexeme.text for lexeme in found):
-        spans = [Span(source, each.start, each.end) for each in found if each.text == char]
+    places: dict[str, list[Span]] = {}
+    for each in found:
+        places.setdefault(each.text, []).append(Span(source, each.start, each.end))
+    for char, spans in places.items():
         name = unicodedata.name(char, "").lower()
         code = f"U+{ord(char):04X} {name}".rstrip()
         label = Label(spans[0], "this looks like a blank or like nothing", primary=True)
@@ -158,31 +168,47 @@ class _Statements:
         self.source: Source = source
         self.sink: Sink = sink
         self.builder: StatementBuilder = builder
-        self.recovery: Recovery = Recovery(source, skipped)
+        self.skipped: tuple[Edit, ...] = skipped
+        self.unread: list[ast.Unread] = []
+        self.holes: list[Span] = []
+        self.limit: int = len(sink.found) + MAX_ERRORS
+
+    @functools.cached_property
+    def recovery(self) -> Recovery:
+        # Imported late: most texts have no mistakes, and all that can be said of one takes a while.
+        from surgery.grammar.recovery import Recovery
+
+        return Recovery(self.source, self.skipped, self.sink, self.unread, self.holes, self.limit)
 
     def read(self, found: tuple[Chunk, ...]) -> Iterator[ast.Item]:
         """The items of all chunks that can be read."""
-        limit = len(self.sink.found) + MAX_ERRORS
         starts = [Span(self.source, c.start, c.start + len(c.keyword)) for c in found]
         for chunk, after in zip(found, [*starts, None][1:], strict=True):
-            if len(self.sink.found) >= limit:
+            if len(self.sink.found) >= self.limit:
                 self.recovery.lose(chunk.lexemes)
+                continue
+            deep = scan.deeper_than(MAX_NESTING, chunk.lexemes)
+            if deep is not None:
+                self.recovery.nested(deep, chunk.lexemes, MAX_NESTING)
+                continue
+            result = front.read(chunk.lexemes, chunk.end)
+            if isinstance(result, Branch) and not self._strange(chunk):
+                yield from self.builder.items(result)
             else:
-                yield from self._chunk(chunk, after)
+                yield from self._mended(chunk, after)
 
-    def _chunk(self, chunk: Chunk, after: Span | None) -> Iterator[ast.Item]:
-        deep = scan.deeper_than(MAX_NESTING, chunk.lexemes)
-        if deep is not None:
-            self.sink.report(too_deep(Span(self.source, deep.start, deep.end), MAX_NESTING))
-            self.recovery.lose(chunk.lexemes)
-            return
-        holes, errors = len(self.recovery.holes), len(self.recovery.found)
-        part = Part(chunk.lexemes, chunk.end, after)
-        for branch in self.recovery.read(part):
+    def _strange(self, chunk: Chunk) -> bool:
+        """Whether a statement parses and yet is not what it was meant to be."""
+        if chunk.keyword != "choose":
+            return False
+        return word_errors.hidden(self.source, chunk.lexemes) is not None
+
+    def _mended(self, chunk: Chunk, after: Span | None) -> Iterator[ast.Item]:
+        holes = len(self.holes)
+        for branch in self.recovery.read(chunk, after):
             told = len(self.sink.found)
             yield from self.builder.items(branch)
-            if len(self.recovery.holes) > holes:
+            if len(self.holes) > holes:
                 # Its alternatives are there, but could not be read.
                 kept = [d for d in self.sink.found[told:] if d.code is not catalog.E0105]
                 self.sink.found[told:] = kept
-        self.sink.extend(self.recovery.found[errors:])

@@ -73,7 +73,9 @@ QUANTITY = (
     r"([ \t]?(KiB|MiB|GiB|TiB|kB|MB|GB|TB|tok\/s|req\/s|tok|params|layers|ms|us|s)"
     r"(?![A-Za-z0-9_\/])|[%x](?![A-Za-z0-9_]))?"
 )
+# Something follows all blanks, if only the end: so no blank is looked at twice.
 _LEXEME = re.compile(
+    r"[ \t\r\n]*+(?:"
     r"(?P<comment>#[^\r\n]*)"
     r'|(?P<string>"[^"\n]*")'
     r'|(?P<open>"[^"\r\n]*)'
@@ -81,6 +83,7 @@ _LEXEME = re.compile(
     r"|(?P<word>[^\W\d]\w*)"
     rf"|(?P<mark>@[a-z][a-z0-9-]*|{'|'.join(map(re.escape, MARKS))})"
     r"|(?P<other>[^ \t\r\n])"
+    r"|\Z)"
 )
 
 _KINDS: dict[str | None, LexemeKind] = {kind: kind for kind in get_args(LexemeKind)}
@@ -88,8 +91,7 @@ _KINDS: dict[str | None, LexemeKind] = {kind: kind for kind in get_args(LexemeKi
 # NUL and other controls, lone surrogates, and marks that show text in another order than it has.
 _CONTROLS = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f"
 _FORBIDDEN = (
-    f"[{_CONTROLS}\x80-\x9f\ud800-\udfff"
-    "\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+    f"[{_CONTROLS}\x80-\x9f\ud800-\udfff\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 )
 
 _INVISIBLE = ("Cf", "Zs", "Zl", "Zp")
@@ -119,7 +121,13 @@ class Chunk(Struct, frozen=True, gc=False):
 def lexemes(text: str, start: int = 0, most: int | None = None) -> tuple[Lexeme, ...]:
     """Everything in a text that is not blank, or the first `most` of it."""
     found = islice(_LEXEME.finditer(text, start), most)
-    return tuple([Lexeme(_KINDS[match.lastgroup], match[0], *match.span()) for match in found])
+    return tuple(
+        [
+            Lexeme(_KINDS[kind], match[kind], *match.span(kind))
+            for match in found
+            if (kind := match.lastgroup)
+        ]
+    )
 
 
 def in_column_0(text: str, offset: int) -> bool:
@@ -162,11 +170,13 @@ def forbidden(text: str) -> tuple[int, ...]:
 
 def invisible(found: tuple[Lexeme, ...]) -> tuple[Lexeme, ...]:
     """Blanks that are no blanks of the language, and marks of no width, outside strings and
-    comments."""
+    comments; not what is `forbidden` everywhere."""
     return tuple(
         lexeme
         for lexeme in found
-        if lexeme.kind == "other" and unicodedata.category(lexeme.text) in _INVISIBLE
+        if lexeme.kind == "other"
+        and unicodedata.category(lexeme.text) in _INVISIBLE
+        and not forbidden(lexeme.text)
     )
 
 

@@ -6,6 +6,7 @@ does not hide the next, and what is wrong with a word that begins no statement.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from surgery import catalog
@@ -19,7 +20,6 @@ from surgery.grammar.trouble import (
     Trouble,
     begins_statement,
     insert,
-    open_before,
     paired,
     report,
 )
@@ -82,21 +82,30 @@ def cut_at(source: Source, lexemes: Sequence[Lexeme], failure: Failure) -> int |
     """The number of the lexeme at which a text has to be cut that does not parse.
 
     A word in column 0 outside of all brackets begins a statement, though no one knows which.
-    Behind the word of a statement that does not exist, such a word after an empty line does.
+    Behind the word of a statement that does not exist, such a word does after an empty line, or
+    when a `=` follows.
     """
     strange = meant_by(lexemes) == ""
-    for n in range(1, len(lexemes)):
-        lexeme = lexemes[n]
+    depth = 0
+    for n, lexeme in enumerate(lexemes):
         if lexeme.start > failure.start and not strange:
             return None
-        if not in_column_0(source.text, lexeme.start) or open_before(lexemes, n):
-            continue
-        if lexeme.start == failure.start and not _goes_on(lexeme, failure):
-            return n
-        apart = strange and source.text.count("\n", lexemes[n - 1].end, lexeme.start) > 1
-        if apart and _looks_like_one(lexemes, n):
-            return n
+        if n and depth <= 0 and in_column_0(source.text, lexeme.start):
+            if lexeme.start == failure.start and not _goes_on(lexeme, failure):
+                return n
+            if strange and _another(source, lexemes, n):
+                return n
+        if lexeme.kind == "mark":
+            depth = max(0, depth + (lexeme.text in CLOSER) - (lexeme.text in CLOSER.values()))
     return None
+
+
+def _another(source: Source, lexemes: Sequence[Lexeme], n: int) -> bool:
+    following = lexemes[n + 1].text if n + 1 < len(lexemes) else ""
+    if lexemes[n].kind == "word" and following == "=":
+        return True
+    apart = source.text.count("\n", lexemes[n - 1].end, lexemes[n].start) > 1
+    return apart and _looks_like_one(lexemes, n)
 
 
 def _goes_on(lexeme: Lexeme, failure: Failure) -> bool:
@@ -122,6 +131,7 @@ def _heads(lexemes: Sequence[Lexeme], n: int) -> bool:
     return following.kind in ("word", "string") or following.text[0] in "@{"
 
 
+@functools.lru_cache(maxsize=1024)
 def _near(word: str) -> tuple[str, ...]:
     return _MEANT.get(word) or nearest(word, STATEMENTS[1:])
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Edit, Help, Safety
@@ -51,6 +52,7 @@ _CASES: tuple[Callable[[Trouble], Diagnostic | None], ...] = (
     name_errors.spelling,
     block_errors.other_brackets,
     nameless_errors.label,
+    nameless_errors.extra_word,
     foreign.explain,
     foreign.order,
     word_errors.misspelt,
@@ -81,10 +83,14 @@ _GUESSES = (bracket_errors.stray, block_errors.unopened_block, block_errors.unop
 
 
 class Finding(Struct, frozen=True):
-    """What is wrong, and whether that is beyond doubt: nothing that an earlier mistake caused."""
+    """What is wrong, and whether that is beyond doubt: nothing that an earlier mistake caused.
+
+    A `guess` often is just that.
+    """
 
     diagnostic: Diagnostic
     certain: bool
+    guess: bool = False
 
 
 def explain(trouble: Trouble) -> Finding:
@@ -101,13 +107,26 @@ def explain(trouble: Trouble) -> Finding:
         edits = fix_of(found)
         # Without its other quote, nothing on the line can be read anyway.
         if not edits or found.code is catalog.E0106 or trouble.mends(edits):
-            return Finding(found, certain=case not in _GUESSES)
+            guess = case in _GUESSES
+            return Finding(found, certain=not guess, guess=guess)
         if second_best is None and trouble.gets_further(edits) > trouble.failure.start:
             second_best = found
-    return Finding(second_best or _unexpected(trouble), certain=False)
+    got = trouble.at(0)
+    superfluous = got is not None and _superfluous(trouble, got)
+    if second_best is None or superfluous:
+        return Finding(_unexpected(trouble, superfluous=superfluous), certain=False)
+    return Finding(_without_fix(second_best), certain=False, guess=True)
+
+
+def _without_fix(found: Diagnostic) -> Diagnostic:
+    """The finding as it is told where its fix does not mend the line, unless one is promised."""
+    if found.code.fix is not None:
+        return found
+    return replace(found, helps=tuple(Help(each.text) for each in found.helps))
 
 
 def _superfluous(trouble: Trouble, got: Lexeme) -> bool:
+    """Whether the statement goes on when something is left out."""
     edits = (Edit(trouble.span(got), " "),)
     if got.text in CLOSER:
         return isinstance(trouble.attempt(edits), Branch)
@@ -126,7 +145,7 @@ def fix_of(diagnostic: Diagnostic) -> tuple[Edit, ...]:
     return fix.edits if fix is not None and fix.safety is not Safety.DISPLAY else ()
 
 
-def _unexpected(trouble: Trouble) -> Diagnostic:
+def _unexpected(trouble: Trouble, *, superfluous: bool) -> Diagnostic:
     got, before = trouble.at(0), trouble.at(-1)
     words = expected.words(trouble.failure.accepts)
     if got is not None:
@@ -134,7 +153,7 @@ def _unexpected(trouble: Trouble) -> Diagnostic:
         message = f"unexpected {expected.found(got)}{where}"
         helps: tuple[Help, ...] = ()
         span = trouble.span(got)
-        if got.kind in ("mark", "other") and _superfluous(trouble, got):
+        if superfluous:
             start = before.end if before is not None and _apart(trouble, before, got) else got.start
             helps = change("remove it", Span(trouble.source, start, got.end), "")
         return report(catalog.E0109, message, span, f"expected {words}", helps=helps)

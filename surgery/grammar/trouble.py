@@ -206,7 +206,7 @@ def _begins_entry(trouble: Trouble, n: int, depth: int) -> bool:
     if lexeme.kind == "word" and following == "=" and before.text != ".":
         return depth <= 0 or trouble.first_on_line(n)
     if depth > 0 or not trouble.first_on_line(n):
-        return before.text == "," and depth <= 0
+        return before.text == "," and depth <= 0 and trouble.keyword != "choose"
     if lexeme.kind != "word" or lexeme.text in _CONTINUE:
         return False
     return before.text not in _OPEN_ENDED and before.text not in OPERATOR_WORDS

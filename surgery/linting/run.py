@@ -12,6 +12,7 @@ it with its parent, `conclude`; `lint` is all three.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +28,9 @@ from surgery.passes import check, expand, fit, resolve
 from surgery.rules import Rule, Subject
 from surgery.rules.unused_name import exporting
 from surgery.source import Source
+
+MOST = 100
+"""Findings of one rule: when these have been mended, there may be more."""
 
 _T = TypeVar("_T")
 
@@ -114,9 +118,9 @@ def conclude(
     """`found` and what the rules find, less what the text and the project allow, in order."""
     sink = Sink(list(found))
     for rule in rules.RULES:
-        sink.extend(rule.check(subject))
+        sink.extend(islice(rule.check(subject), MOST))
     source = subject.tree.span.source
-    sink.extend(suppress.mistakes(source))
+    sink.extend(islice(suppress.mistakes(source), MOST))
     if subject.spec is not None or not sink.failed:
         sink.extend(suppress.unused(source, tuple(sink.found), _judged(subject)))
     return Sink(list(levels.apply(suppress.visible(sink.found)))).sorted()

@@ -1,4 +1,4 @@
-"""Which kind of block a statement or step has: the key of `tables.BLOCKS`.
+"""Which kind of block a statement or step has: the key of `blocks.BLOCKS`.
 
 In: statements and steps as parsed. Out: the kind, its fields, and the rule of each, by the same
 table that the check reads. Not here: what is wrong with a block (`checking/fields.py`).
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from surgery.checking.tables import BLOCKS, FieldRule
+from surgery.checking.blocks import BLOCKS, FieldRule
 from surgery.grammar import ast
 
 

@@ -14,7 +14,8 @@ from lsprotocol import types
 from msgspec import Struct
 
 from surgery import catalog, ir
-from surgery.checking.tables import APPLY_SITES, BLOCKS, EDITS, EMITS, READY_SITES, STEPS, WORDS
+from surgery.checking.blocks import APPLY_SITES, BLOCKS, EMITS, STEPS
+from surgery.checking.tables import EDITS, FACETS, READY_SITES, WORDS
 from surgery.checking.values import TYPES
 from surgery.lsp import completion_alternatives as alternatives
 from surgery.lsp import completion_names as names
@@ -173,7 +174,9 @@ def _choose_head(request: Request, tokens: tuple[str, ...], items: Items) -> boo
             else READY_SITES
         )
         for site in EDITS:
-            rank = 1 if site in sites else 8 if site in READY_SITES else 9
+            owner = FACETS.get(site, site)
+            rank = 1 if site in sites else 2 if owner in sites and site in FACETS else 9
+            rank = 8 if rank == 9 and owner in READY_SITES else rank
             edits = ", ".join(rule.name for rule in EDITS[site])
             items.add(site, KIND.EnumMember, edits, rank=rank)
         return True

@@ -40,7 +40,7 @@ def offer(analysis: Analysis, at: Spot, items: Items, model: ir.Model | None) ->
     if "when" in words:
         return False
     if at.last == "by":
-        names.of_type(analysis, items, "ranking")
+        names.of_type(analysis, items, "scales" if rule.asks == "scales" else "ranking")
     elif at.last == "init":
         for name in rule.inits:
             doc = CONSTANTS[name][1] if name in CONSTANTS else ""
@@ -80,7 +80,8 @@ def _values(items: Items, model: ir.Model | None, site: str, rule: EditRule) -> 
 
 def _clauses(items: Items, rule: EditRule, words: list[str]) -> None:
     if rule.rankings and "by" not in words:
-        items.add("by", KIND.Keyword, "what decides which stay", insert=f"by ${{1:{rule.example}}}")
+        decides = "how they are scaled" if rule.asks == "scales" else "what decides which stay"
+        items.add("by", KIND.Keyword, decides, insert=f"by ${{1:{rule.example}}}")
     if rule.inits and "init" not in words:
         items.add("init", KIND.Keyword, "how it is initialised", insert=f"init {rule.inits[0]}")
     items.add("when", KIND.Keyword, "only in layers for which this holds")
@@ -91,6 +92,9 @@ def _clauses(items: Items, rule: EditRule, words: list[str]) -> None:
 
 def legal(model: ir.Model | None, site: str, name: str) -> tuple[str, ...]:
     """Values that change something and that some layer can take, as they are written."""
+    if model is not None and name == "active":
+        most = max((n.mlp.active for n in model.layers if isinstance(n.mlp, Experts)), default=1)
+        return tuple(map(str, range(most - 1, 0, -1)))
     edit = edits.find(Site(site), name) if site in tuple(Site) else None
     if model is None or edit is None or not edit.valued:
         return ()

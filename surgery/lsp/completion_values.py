@@ -10,7 +10,8 @@ import re
 from itertools import pairwise
 
 from surgery import units
-from surgery.checking.tables import BLOCKS, EDITS, FUNCTIONS, METRICS, FieldRule
+from surgery.checking.blocks import BLOCKS, FieldRule
+from surgery.checking.tables import EDITS, FUNCTIONS, METRICS
 from surgery.checking.values import DIMENSIONS
 from surgery.grammar.scan import Lexeme
 from surgery.lsp import completion_names as names

@@ -13,7 +13,7 @@ from fractions import Fraction
 from msgspec import Struct
 
 from surgery import units
-from surgery.ir import Candidate, Cost
+from surgery.ir import Candidate, Cost, Site
 from surgery.lsp.parents import Known
 from surgery.passes.expand import unchanged
 from surgery.sizes import site_tensors
@@ -62,13 +62,15 @@ def _changes(known: Known, span: Span) -> list[_Change]:
     if known.space is None:
         return []
     tensors = site_tensors(known.model)
-    found: list[_Change] = []
+    found: dict[tuple[int, Site], _Change] = {}
     for candidate in known.space.candidates:
-        if candidate.alternative is not None and candidate.alternative.span == span:
+        # Of what goes with several facets, the parent's comes first; of a facet, what is kept.
+        chosen = candidate.facet if candidate.edit == "keep" else candidate.alternative
+        if chosen is not None and chosen.span == span:
             place = (candidate.layer, candidate.site)
             keep = unchanged(known.model, *place, tensors[place])
-            found.append(_Change(candidate, keep.cost))
-    return found
+            found.setdefault(place, _Change(candidate, keep.cost))
+    return list(found.values())
 
 
 def _signed(value: int, shown: Callable[[Fraction], str]) -> str:

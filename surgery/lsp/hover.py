@@ -13,7 +13,8 @@ from lsprotocol import types
 from msgspec import Struct
 
 from surgery import catalog
-from surgery.checking.tables import BLOCKS, EDITS, EditRule
+from surgery.checking.blocks import BLOCKS
+from surgery.checking.tables import EDITS, EditRule
 from surgery.checking.types import wanted
 from surgery.checking.values import TYPES, Value, is_expr
 from surgery.grammar import ast
