@@ -10,13 +10,22 @@ import pytest
 from msgspec.structs import replace
 
 from surgery import catalog
-from surgery.arch import expected_tensors, families, family_of, geometry, is_ignored, layers
+from surgery.arch import (
+    expected_tensors,
+    families,
+    family_named,
+    family_of,
+    geometry,
+    is_ignored,
+    layers,
+)
 from surgery.arch.configs import child_config
 from surgery.arch.family import load_family, product
 from surgery.diagnostics import Diagnostic, Stop
 from surgery.ir import Attention, Experts, Ffn, Site, TensorSpec
 from surgery.passes.resolve import read_model
 from surgery.sources import Fetched
+from surgery_runtime.classes import KINDS
 
 GPT_OSS_120B: dict[str, object] = {
     "architectures": ["GptOssForCausalLM"],
@@ -319,17 +328,22 @@ def test_unknown_families_list_the_known_ones(model_type: object) -> None:
     with pytest.raises(Stop) as caught:
         family_of({"model_type": model_type})
     assert caught.value.diagnostic.code is catalog.E0401
-    assert "gpt_oss, gpt_oss_puzzle, llama" in caught.value.diagnostic.notes[0]
+    assert "gpt_oss, gpt_oss_puzzle, llama, mixtral" in caught.value.diagnostic.notes[0]
 
 
 # ---- The data files ----------------------------------------------------------------------------
 
 
 def test_every_family_loads_and_covers_both_sites() -> None:
-    assert [family.name for family in families()] == ["gpt_oss", "llama"]
+    names = [family.name for family in families()]
+    assert names == ["gpt_oss", "llama", "mixtral", "qwen3_moe"]
     for family in families():
         sites = {template.site for template in family.tensors}
-        assert sites == {None, Site.ATTENTION, family.mlp}
+        assert sites == {None, Site.ATTENTION, *family.sites}
+        assert family_named(family.name) is family
+        assert KINDS[family.child.mixed].stock == family.name == family.model_types[0]
+    with pytest.raises(KeyError, match="mamba"):
+        family_named("mamba")
 
 
 GOOD = """
@@ -340,6 +354,7 @@ quantisations = []
 unread = []
 facts = { hidden = { keys = ["h"] } }
 flags = { tied = { key = "t", default = false } }
+child = { stock = "XForCausalLM", mixed = "x_puzzle", blocks = "flat", theta = 1.0 }
 [[tensors]]
 name = "a.{layer}"
 site = "ffn"
@@ -360,6 +375,13 @@ axes = ["ffn"]
         ("unread = []", "unread = []\nmore = 1", "unknown keys"),
         ("unread = []", "unread = 1", "no list"),
         ("unread = []", "unread = [", "x.toml"),
+        ('mlp = "ffn"', 'mlp = "experts"', "a router if, and only if, it has experts"),
+        ("unread = []", 'unread = []\nrouter = { module = "r", renormalised = [] }', "a router if"),
+        ("unread = []", 'unread = []\ndense = { listed = "l", step = "s" }', "go together"),
+        ("unread = []", 'unread = []\nwindows = { size = "w", when = ["x"] }', "windows: unknown"),
+        ('"flat"', '"round"', "flat or nested"),
+        ("theta = 1.0", "theta = 1", "`theta`"),
+        ("a.{layer}", "a.{layer}.{expert}", "needs a `parameter`"),
     ],
 )
 def test_a_wrong_family_file_is_refused(old: str, new: str, message: str) -> None:

@@ -2,16 +2,16 @@
 
 In: the parent and what its layers become. Out: a dict for `config.json`, in the simplest format
 that says it: the parent's own where nothing changed; the family's stock format where the layers
-stay alike; else `gpt_oss_puzzle` (gpt-oss) or `nemotron-nas` (Llama), whose classes travel with
-the checkpoint. Refused: nothing; a family without a format of its own is a `ValueError`, because
-`resolve` accepts none. Not here: writing it (`passes/emit_files.py`), or the classes
-(`surgery_runtime.hf`).
+stay alike; else the format that its data file names, whose classes travel with the checkpoint:
+`nemotron-nas` (Llama), or one flat dict of the family's own keys per layer (`gpt_oss_puzzle`, as
+NVIDIA's, and `qwen3_moe_puzzle`, `mixtral_puzzle` in its manner). Refused: nothing. Not here:
+writing it (`passes/emit_files.py`), or the classes (`surgery_runtime.hf`).
 
 Which format is the stock one: vLLM and TensorRT-LLM give gpt-oss a window in every even layer,
 whatever `layer_types` says, and would run another pattern without a word. So a child is stock
 only if its pattern is that one, or the parent's own; otherwise it gets a model type that an
-engine either knows or refuses. For the same reason a `nemotron-nas` child with two different
-windows names no global one: an engine that reads one window from there stops instead.
+engine either knows or refuses. For the same reason a `nemotron-nas` child that vLLM's DeciLM would
+run wrongly, because its windows differ, has an architecture name of its own.
 
 The rotary embedding is told twice, as `rope_parameters` (Transformers 5) and as `rope_theta` and
 `rope_scaling` (engines that read the older keys).
@@ -23,36 +23,46 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import cast
 
-from surgery.ir import Attention, Experts, Ffn, Layer, Model
+from surgery.arch.cache import only_cache
+from surgery.arch.family import Fact, Family, family_named
+from surgery.arch.geometry import geometry
+from surgery.ir import Attention, Experts, Ffn, Layer, Model, Site
+from surgery_runtime.classes import KINDS
 
 Json = dict[str, object]
 
-CLASSES: Mapping[str, Mapping[str, str]] = {
-    "gpt_oss_puzzle": {
-        "AutoConfig": "configuration_gpt_oss_puzzle.GptOssPuzzleConfig",
-        "AutoModelForCausalLM": "modeling_gpt_oss_puzzle.GptOssPuzzleForCausalLM",
-    },
-    "nemotron-nas": {
-        "AutoConfig": "configuration_decilm.DeciLMConfig",
-        "AutoModelForCausalLM": "modeling_decilm.DeciLMForCausalLM",
-    },
-}
+CLASSES: Mapping[str, Mapping[str, str]] = {name: kind.auto_map for name, kind in KINDS.items()}
 """`auto_map` of every model type that brings its own classes."""
-
-_YARN = {"rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0,
-         "truncate": False, "original_max_position_embeddings": 4096}  # fmt: skip
-_DEFAULT_ROPE: Mapping[str, tuple[float, Json]] = {
-    "gpt_oss": (150000.0, dict(_YARN)),
-    "llama": (10000.0, {"rope_type": "default"}),
-}
-"""What Transformers assumes where a config says nothing: theta and scaling."""
 
 
 def child_config(model: Model, layers: tuple[Layer, ...]) -> Json:
     """The child's `config.json`; the parent's own, key by key, when no layer differs."""
     if layers == model.layers:
-        return dict(model.config)
+        cached = only_cache(model.config.get("quantization_config"))
+        return {k: v for k, v in model.config.items() if not cached or k != "quantization_config"}
     return _uniform(model, layers) or _heterogeneous(model, layers)
+
+
+def stock_config(model: Model, layers: tuple[Layer, ...]) -> Json | None:
+    """`config.json` in the family's stock format; `None` where it cannot say what layers are."""
+    return _uniform(model, layers)
+
+
+def kv_scheme(layers: tuple[Layer, ...]) -> Json | None:
+    """What a `quantization_config` says of a model all of whose layers cache K and V in FP8.
+
+    The words are ModelOpt's. No weight is quantised, and every other way to say that makes vLLM
+    drop the scales without a word. Layers in BF16 cannot be told apart, so there is none for them.
+    """
+    attentions = _attentions(layers)
+    if not attentions or any(a.kv_dtype != "fp8_e4m3" for a in attentions):
+        return None
+    return {
+        "quant_method": "modelopt",
+        "quant_algo": "FP8",
+        "ignore": ["*"],
+        "kv_cache_scheme": {"num_bits": 8, "type": "float", "dynamic": False},
+    }
 
 
 def measuring_config(model: Model) -> Json:
@@ -65,7 +75,8 @@ def measuring_config(model: Model) -> Json:
 
 def rope(config: Mapping[str, object], family: str) -> Json:
     """`rope_parameters`, `rope_theta` and `rope_scaling` that all say the same."""
-    theta, scaling = _DEFAULT_ROPE[family]
+    child = family_named(family).child
+    theta, scaling = child.theta, dict(child.scaling)
     told = config.get("rope_parameters") or config.get("rope_scaling")
     if isinstance(told, Mapping):
         scaling = dict(cast("Mapping[str, object]", told))
@@ -86,6 +97,8 @@ def rope(config: Mapping[str, object], family: str) -> Json:
 def _public(config: Mapping[str, object]) -> Json:
     """The parent's keys without those that say how somebody once ran it."""
     private = {"use_cache", "auto_map", "block_configs", "per_layer_config"}
+    if only_cache(config.get("quantization_config")):
+        private |= {"quantization_config"}
     return {k: v for k, v in config.items() if not k.startswith("_") and k not in private}
 
 
@@ -121,56 +134,70 @@ def _layer_types(layers: tuple[Layer, ...]) -> list[str]:
 
 def _uniform(model: Model, layers: tuple[Layer, ...]) -> Json | None:
     """The stock format with other sizes, if it can say what the layers are."""
-    attentions = _attentions(layers)
-    blocks = [layer.mlp for layer in layers if layer.mlp is not None]
-    kv_heads = _only([a.kv_heads for a in attentions])
-    if len(attentions) < len(layers) or len(blocks) < len(layers) or kv_heads is None:
+    family = family_named(model.family)
+    if any(layer.attention is None or layer.mlp is None for layer in layers):
         return None
-    sizes: Json = {"num_key_value_heads": kv_heads}
-    match model.family:
-        case "llama":
-            width = _only([block.width for block in blocks])
-            if width is None or _windows(layers):
+    in_fp8 = any(a.kv_dtype != "bf16" for a in _attentions(layers))
+    if in_fp8 and model.config.get("quantization_config") is not None:
+        # Stock classes of engines look for scales where the weights have their quantisation.
+        return None
+    facts: dict[str, int] = {}
+    for layer in layers:
+        for name, value in _facts(family, layer).items():
+            if facts.setdefault(name, value) != value:
                 return None
-            sizes["intermediate_size"] = width
-        case "gpt_oss":
-            count = _only([block.count for block in blocks if isinstance(block, Experts)])
-            windows = _stock_windows(model, layers)
-            if count is None or windows is None:
-                return None
-            sizes |= {"num_local_experts": count, **windows}
-        case _:
-            return None
-    base = _base(model)
-    if "num_experts" in base and "num_local_experts" in sizes:
-        base["num_experts"] = sizes["num_local_experts"]
-    stock = {"model_type": model.family, "architectures": _STOCK[model.family]}
-    return {**base, **stock, **sizes}
+    windows = _stock_windows(family, model, layers)
+    if windows is None:
+        return None
+    stock: Json = {"model_type": family.name, "architectures": [family.child.stock]}
+    config: Json = {**_base(model), **stock, **windows}
+    for name, value in facts.items():
+        _tell(config, family.facts[name], value)
+    return config
 
 
-_STOCK = {"llama": ["LlamaForCausalLM"], "gpt_oss": ["GptOssForCausalLM"]}
+def _facts(family: Family, layer: Layer) -> dict[str, int]:
+    """What can differ between layers, under the names of the family's facts."""
+    facts = {} if layer.attention is None else {"kv_heads": layer.attention.kv_heads}
+    match layer.mlp:
+        case None:
+            return facts
+        case Ffn(width=width) if family.mlp is Site.FFN:
+            return facts | {"width": width}
+        case Ffn(width=width) if family.dense is not None:
+            return facts | {"dense_width": width}
+        case Experts(count=count, active=active, width=width) if family.mlp is Site.EXPERTS:
+            return facts | {"experts": count, "active": active, "width": width}
+        case other:
+            raise ValueError(f"layer {layer.index} of {family.name} is {other!r}")
 
 
-def _stock_windows(model: Model, layers: tuple[Layer, ...]) -> Json | None:
-    """`sliding_window` and `layer_types`, where every engine reads them alike."""
+def _tell(config: Json, fact: Fact, value: int) -> None:
+    """Say a fact under its first key, and under all others that are there."""
+    config |= {key: value for key in fact.keys if key == fact.keys[0] or key in config}
+
+
+def _stock_windows(family: Family, model: Model, layers: tuple[Layer, ...]) -> Json | None:
+    """What the stock format says of windows, where every engine reads it alike."""
+    keys = family.windows
+    if keys is None or keys.types is None:
+        # One window for all layers, if any: only the parent's own config can have said it.
+        said = geometry(family, _public(model.config)).layers
+        alike = [a.window for a in _attentions(said)] == [a.window for a in _attentions(layers)]
+        return {} if alike else None
     windows, types = _windows(layers), _layer_types(layers)
     even = ["sliding_attention" if i % 2 == 0 else "full_attention" for i in range(len(layers))]
     if types not in (even, _layer_types(model.layers)) or len(set(windows)) > 1:
         return None
-    return {"layer_types": types, **({"sliding_window": windows[0]} if windows else {})}
+    return {keys.types: types, **({keys.size: windows[0]} if windows else {})}
 
 
 # ---- formats for layers that differ ----------------------------------------------------------
 
 
 def _heterogeneous(model: Model, layers: tuple[Layer, ...]) -> Json:
-    match model.family:
-        case "gpt_oss":
-            return _puzzle(model, layers)
-        case "llama":
-            return _nemotron(model, layers)
-        case other:
-            raise ValueError(f"no format for layers that differ in the family {other!r}")
+    family = family_named(model.family)
+    return _nemotron(model, layers) if family.child.nested else _flat(family, model, layers)
 
 
 def _named(model_type: str, architecture: str) -> Json:
@@ -178,39 +205,38 @@ def _named(model_type: str, architecture: str) -> Json:
     return {"model_type": model_type, "architectures": [architecture], "auto_map": auto_map}
 
 
-def _puzzle(model: Model, layers: tuple[Layer, ...]) -> Json:
-    """`gpt_oss_puzzle`, key for key NVIDIA's when only experts and windows differ."""
-    counts = [layer.mlp.count for layer in layers if isinstance(layer.mlp, Experts)]
-    windows = _windows(layers)
-    fallback: Json = {
-        "num_local_experts": max(counts, default=0) or model.config.get("num_local_experts")
-    }
-    if windows:
-        fallback["sliding_window"] = min(windows)
-    return {
+def _flat(family: Family, model: Model, layers: tuple[Layer, ...]) -> Json:
+    """One dict of the family's keys per layer: key for key NVIDIA's for gpt-oss, experts, windows.
+
+    A layer names its experts and its window, and what differs from the keys for all layers.
+    """
+    kind, windows = family.child.mixed, _windows(layers)
+    config: Json = {
         **_base(model),
-        **_named("gpt_oss_puzzle", "GptOssPuzzleForCausalLM"),
-        **fallback,
+        **_named(kind, KINDS[kind].model.partition(".")[2]),
         "layer_types": _layer_types(layers),
-        "block_configs": [_puzzle_block(model, layer) for layer in layers],
     }
+    counts = [layer.mlp.count for layer in layers if isinstance(layer.mlp, Experts)]
+    if counts:
+        _tell(config, family.facts["experts"], max(counts))
+    if windows and family.windows is not None:
+        config[family.windows.size] = min(windows)
+    config["block_configs"] = [_flat_block(family, config, layer) for layer in layers]
+    return config
 
 
-def _puzzle_block(model: Model, layer: Layer) -> Json:
+def _flat_block(family: Family, config: Json, layer: Layer) -> Json:
     block: Json = {}
-    match layer.mlp:
-        case Experts(count=count):
-            block["num_local_experts"] = count
-        case None:
-            block["no_op_mlp"] = True
-        case Ffn():
-            raise ValueError(f"layer {layer.index} of a gpt-oss model is dense")
-    attention = layer.attention
-    block["sliding_window"] = attention.window if attention else None
-    if attention is None:
-        block["no_op_attention"] = True
-    elif attention.kv_heads != model.kv_heads:
-        block["num_key_value_heads"] = attention.kv_heads
+    for name, value in _facts(family, layer).items():
+        keys = family.facts[name].keys
+        common = next((config[key] for key in keys if config.get(key) is not None), None)
+        if name == "experts" or value != common:
+            block[keys[0]] = value
+    if family.windows is not None:
+        block[family.windows.size] = layer.attention.window if layer.attention else None
+    if family.blocks is not None:
+        gone = {family.blocks.no_attention: layer.attention, family.blocks.no_mlp: layer.mlp}
+        block |= {key: True for key, part in gone.items() if part is None}
     return block
 
 
@@ -220,7 +246,7 @@ def _nemotron(model: Model, layers: tuple[Layer, ...]) -> Json:
     windows = _windows(layers)
     widths = [layer.mlp.width for layer in layers if layer.mlp is not None]
     kv_heads = [a.kv_heads for a in _attentions(layers)]
-    config |= _named("nemotron-nas", "DeciLMForCausalLM")
+    config |= _named("nemotron-nas", _deci_class(layers))
     config["num_key_value_heads"] = max(kv_heads, default=model.kv_heads)
     config["intermediate_size"] = max(widths, default=config.get("intermediate_size"))
     if windows:
@@ -230,6 +256,16 @@ def _nemotron(model: Model, layers: tuple[Layer, ...]) -> Json:
     activation = config.get("hidden_act", "silu")
     config["block_configs"] = [_nemotron_block(model, layer, activation) for layer in layers]
     return config
+
+
+def _deci_class(layers: tuple[Layer, ...]) -> str:
+    """The architecture that an engine looks up: vLLM's DeciLM knows one window for all layers.
+
+    It gives the largest to all of them without a word, and fails on a first layer without
+    attention. Such a child has a name of its own, which our plugin knows and others refuse.
+    """
+    plain = len(set(_windows(layers))) < 2 and layers[0].attention is not None
+    return "DeciLMForCausalLM" if plain else "DeciLMLayerwiseForCausalLM"
 
 
 def _nemotron_block(model: Model, layer: Layer, activation: object) -> Json:

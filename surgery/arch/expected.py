@@ -7,12 +7,14 @@ In: a `Family`, a `config.json`, perhaps other layers than the parent's (a child
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 
-from surgery.arch.family import Family, Template, product
+from msgspec.structs import replace
+
+from surgery.arch.family import Family, Template, holds, product
 from surgery.arch.geometry import Config, Geometry, geometry
-from surgery.ir import Attention, Experts, Ffn, Layer, Site, TensorSpec
+from surgery.ir import Attention, Experts, Ffn, Layer, OfExpert, Site, TensorSpec
 from surgery.tensors.headers import DTYPE_BYTES
 
 
@@ -39,7 +41,7 @@ def tensors_of(
     common = {"hidden": geometry.hidden, "vocab": geometry.vocab, "context": geometry.context}
     specs: list[TensorSpec] = []
     for template in family.tensors:
-        if not holds(template, geometry.conditions):
+        if not holds(template.when, geometry.conditions):
             continue
         if not template.per_layer:
             specs.append(_spec(template, common, None, dtype))
@@ -47,39 +49,40 @@ def tensors_of(
         for layer in layers:
             facts = _facts(layer, template.site)
             if facts is not None:
-                specs.append(_spec(template, {**common, **facts}, layer.index, dtype))
+                spec = _spec(template, {**common, **facts}, layer.index, dtype)
+                specs += _experts(template, spec, facts) if template.per_expert else (spec,)
     return tuple(sorted(specs, key=lambda spec: spec.name))
-
-
-def holds(template: Template, conditions: frozenset[str]) -> bool:
-    """Whether a model with `conditions` has the tensor."""
-    return all(
-        (word.removeprefix("not ") in conditions) != word.startswith("not ")
-        for word in template.when
-    )
 
 
 def is_ignored(family: Family, conditions: frozenset[str], name: str) -> bool:
     """Whether a checkpoint may hold the tensor `name` although no loader reads it."""
     for template in family.ignored:
         pattern = re.escape(template.name).replace(re.escape("{layer}"), "[0-9]+")
-        if holds(template, conditions) and re.fullmatch(pattern, name):
+        if holds(template.when, conditions) and re.fullmatch(pattern, name):
             return True
     return False
 
 
 def _facts(layer: Layer, site: Site | None) -> Mapping[str, int] | None:
     """What the shapes at `site` of `layer` are made of; `None` where the block is missing."""
-    block = layer.attention if site is Site.ATTENTION else layer.mlp
-    match block:
-        case Attention(heads, kv_heads, head_dim):
+    match site, layer.attention if site is Site.ATTENTION else layer.mlp:
+        case Site.ATTENTION, Attention(heads, kv_heads, head_dim):
             return {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim}
-        case Ffn(width):
+        case Site.FFN, Ffn(width):
             return {"width": width}
-        case Experts(count, _, width):
+        case Site.EXPERTS, Experts(count, _, width):
             return {"experts": count, "width": width}
-        case None:
+        case _:
             return None
+
+
+def _experts(
+    template: Template, spec: TensorSpec, facts: Mapping[str, int]
+) -> Iterator[TensorSpec]:
+    """The tensor of every expert of a layer; `spec` has no number in its name yet."""
+    for index in range(facts["experts"]):
+        own = OfExpert(spec.name, index, template.piece)
+        yield replace(spec, name=own.named(index), expert=own)
 
 
 def _spec(
@@ -88,6 +91,7 @@ def _spec(
     shape = tuple(product(text, facts) for text in template.shape)
     dtype = template.dtype or dtype
     elements = prod(shape)
+    parameter = template.parameter
     return TensorSpec(
         name=template.name.replace("{layer}", str(layer)),
         shape=shape,
@@ -97,4 +101,5 @@ def _spec(
         site=template.site,
         nbytes=elements * DTYPE_BYTES[dtype],
         numel=elements * template.params,
+        parameter=None if parameter is None else parameter.replace("{layer}", str(layer)),
     )

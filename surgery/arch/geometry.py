@@ -15,7 +15,8 @@ from typing import TypeAlias
 from msgspec import Struct, field
 
 from surgery import catalog
-from surgery.arch.family import PER_LAYER, Family, families, product
+from surgery.arch.cache import only_cache
+from surgery.arch.family import PER_LAYER, Family, families, holds, product
 from surgery.diagnostics import Diagnostic, Help, Stop
 from surgery.ir import Attention, Experts, Ffn, Layer, Site
 from surgery.untrusted import as_list, as_object, shown
@@ -62,6 +63,13 @@ def layers(family: Family, config: Config, subject: str = "config.json") -> tupl
     return geometry(family, config, subject).layers
 
 
+def renormalised(family: Family, config: Config) -> bool:
+    """Whether the weights of the chosen experts are divided by their sum."""
+    if family.router is None:
+        raise ValueError(f"the family {family.name} has no router")
+    return holds(family.router.renormalised, _Reading(family, config).conditions())
+
+
 def geometry(family: Family, config: Config, subject: str = "config.json") -> Geometry:
     """Sizes and layers of the model that `config` describes.
 
@@ -99,8 +107,9 @@ class _Reading(Struct):
             return None
         # Read even where a fact is missing, so that all problems are found at once.
         blocks = None if count is None else self.blocks(count)
-        windows = None if count is None else self.windows(count, blocks)
-        if windows is None or facts.keys() != family.facts.keys():
+        windows = None if count is None else self.windows(count, blocks, conditions)
+        dense = None if count is None else self.dense(count)
+        if windows is None or dense is None or facts.keys() != family.facts.keys():
             return None
         return Geometry(
             **{key: facts[key] for key in ("hidden", "vocab", "context")},
@@ -108,7 +117,7 @@ class _Reading(Struct):
             tied="tied" in conditions,
             dtype=dtype,
             conditions=conditions,
-            layers=self.layers(facts, conditions, windows, blocks),
+            layers=self.layers(facts, conditions, windows, dense, blocks),
         )
 
     def facts(self, config: Config, where: str) -> dict[str, int]:
@@ -147,7 +156,7 @@ class _Reading(Struct):
             elif value is not None and value is not False:
                 self.problems.append(f"`{flag.key}` is {_brief(value)}, not true or false")
         quantisation = self.config.get("quantization_config")
-        if quantisation is not None:
+        if quantisation is not None and not only_cache(quantisation):
             table = as_object(quantisation)
             method = table.get("quant_method") if table is not None else None
             if isinstance(method, str) and method in self.family.quantisations:
@@ -190,6 +199,7 @@ class _Reading(Struct):
         facts: dict[str, int],
         conditions: frozenset[str],
         windows: tuple[int | None, ...],
+        dense: frozenset[int],
         blocks: list[dict[str, object]] | None,
     ) -> tuple[Layer, ...]:
         made: list[Layer] = []
@@ -199,18 +209,40 @@ class _Reading(Struct):
             where = ""
             if blocks is not None and keys is not None:
                 where, table = f"layer {index}: ", blocks[index]
-                read = self.facts({**self.config, **table}, where)
+                read = self.facts(self.overridden(table), where)
                 own = facts | {name: read[name] for name in PER_LAYER if name in read}
                 gone = (table.get(keys.no_attention) is True, table.get(keys.no_mlp) is True)
             self.check_layer(own, conditions, where)
             attention = Attention(own["heads"], own["kv_heads"], own["head_dim"], windows[index])
-            mlp = (
-                Experts(own["experts"], own["active"], own["width"])
-                if self.family.mlp is Site.EXPERTS
-                else Ffn(own["width"])
-            )
+            mlp = Ffn(own["dense_width" if index in dense else "width"])
+            if self.family.mlp is Site.EXPERTS and index not in dense:
+                mlp = Experts(own["experts"], own["active"], own["width"])
             made.append(Layer(index, None if gone[0] else attention, None if gone[1] else mlp))
         return tuple(made)
+
+    def overridden(self, table: Mapping[str, object]) -> Config:
+        """The config of a layer: where its block gives a fact, no other key of that fact counts."""
+        given = {
+            key
+            for fact in self.family.facts.values()
+            if any(table.get(key) is not None for key in fact.keys)
+            for key in fact.keys
+        }
+        return {k: v for k, v in self.config.items() if k not in given} | dict(table)
+
+    def dense(self, count: int) -> frozenset[int]:
+        """The layers that have a dense FFN where others have experts."""
+        keys = self.family.dense
+        if keys is None:
+            return frozenset()
+        listed, step = as_list(self.config.get(keys.listed) or []), self.config.get(keys.step, 1)
+        if listed is None or not all(type(n) is int and 0 <= n < count for n in listed):
+            self.problems.append(f"`{keys.listed}` is not a list of layers from 0 to {count - 1}")
+            listed = []
+        if type(step) is not int or not 1 <= step <= MAX_FACT:
+            self.problems.append(f"`{keys.step}` is {_brief(step)}, not a whole number from 1")
+            step = 1
+        return frozenset(n for n in range(count) if n in listed or (n + 1) % step)
 
     def check_layer(self, facts: dict[str, int], conditions: frozenset[str], where: str) -> None:
         heads, kv_heads = facts["heads"], facts["kv_heads"]
@@ -232,7 +264,8 @@ class _Reading(Struct):
         if keys is None or self.config.get(keys.key) is None:
             return None
         key, flags = keys.key, (keys.no_attention, keys.no_mlp)
-        known = {k for name in PER_LAYER for k in self.family.facts[name].keys}
+        facts = self.family.facts
+        known = {key for name in PER_LAYER if name in facts for key in facts[name].keys}
         if self.family.windows is not None:
             known.add(self.family.windows.size)
         items = [as_object(item) for item in as_list(self.config[key]) or []]
@@ -249,21 +282,29 @@ class _Reading(Struct):
                     self.problems.append(text)
         return tables
 
-    def windows(self, count: int, blocks: list[dict[str, object]] | None) -> tuple[int | None, ...]:
+    def windows(
+        self, count: int, blocks: list[dict[str, object]] | None, conditions: frozenset[str]
+    ) -> tuple[int | None, ...]:
         """The window of every layer; `None` is full attention."""
         keys = self.family.windows
         if keys is None:
             return (None,) * count
-        types = self.layer_types(count)
+        types = self.layer_types(count) if keys.types else (None,) * count
+        common = self.config.get(keys.size) if holds(keys.when, conditions) else None
+        if keys.types is None and blocks is not None:
+            common = None  # Without a list of words, blocks have the last one.
         made: list[int | None] = []
         for index, word in enumerate(types):
             table = blocks[index] if blocks is not None else {}
-            value = table.get(keys.size, self.config.get(keys.size))
+            value = table.get(keys.size, common)
             where = f"layer {index}: " if keys.size in table else ""
             if value is not None and (type(value) is not int or not 1 <= value <= MAX_FACT):
                 self.problems.append(
                     f"{where}`{keys.size}` is {_brief(value)}, not a positive number of tokens"
                 )
+            if word is None:
+                made.append(value if type(value) is int else None)
+                continue
             if word == keys.sliding and value is None:
                 text = f"layer {index} has {keys.sliding}, but `{keys.size}` is null"
                 self.problems.append(text)
@@ -276,6 +317,7 @@ class _Reading(Struct):
     def layer_types(self, count: int) -> tuple[str, ...]:
         keys = self.family.windows
         assert keys is not None
+        assert keys.types is not None
         value = self.config.get(keys.types)
         if value is None:
             return tuple(keys.repeat[index % len(keys.repeat)] for index in range(count))

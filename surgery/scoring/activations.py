@@ -18,11 +18,12 @@ import torch
 from msgspec import Struct
 from torch import Tensor, nn
 
-from surgery.ir import Site
+from surgery.arch import family_named, renormalised
+from surgery.ir import Model, Site
 from surgery.scoring import routing
 from surgery.scoring.arrays import numbers
 from surgery.scoring.model import Parent
-from surgery.scoring.routing import Routing
+from surgery.scoring.routing import Routing, Style
 
 Watched = tuple[int, Site]
 """A layer and the site of it whose statistics are wanted."""
@@ -80,7 +81,15 @@ def _watch(
 
     if site is Site.FFN:
         return _watch_channels(cast("nn.Linear", mlp.down_proj), add)
-    return routing.watch(mlp, total, add)
+    return routing.watch(mlp, _style(parent.model), total, add)
+
+
+def _style(model: Model) -> Style:
+    """How the mixtures of a model route."""
+    family = family_named(model.family)
+    if family.router is None:
+        raise ValueError(f"the family {family.name} has no router")
+    return Style(family.router.module, renormalised(family, model.config))
 
 
 def _watch_channels(down: nn.Linear, add: Callable[[Channels], None]) -> Callable[[], None]:

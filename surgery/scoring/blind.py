@@ -33,7 +33,15 @@ def scores_used(spec: Spec) -> tuple[Score, ...]:
 
 
 def sees(dataset: Dataset, candidate: Candidate) -> bool:
-    """Whether samples of this dataset are long enough to tell the candidate from its parent."""
+    """Whether samples of this dataset can tell the candidate from its parent.
+
+    A window is told from full attention by what it forgets; K and V in FP8 are told from any.
+    """
+    return candidate.facet is not None or _reaches(dataset, candidate)
+
+
+def _reaches(dataset: Dataset, candidate: Candidate) -> bool:
+    """Whether samples of this dataset are longer than the window, if that is the edit."""
     block = candidate.block
     if candidate.edit != "window" or not isinstance(block, Attention) or block.window is None:
         return True
@@ -54,7 +62,8 @@ def findings(spec: Spec, space: Space) -> tuple[Diagnostic, ...]:
     goal = scores_in(spec.objective.expr)
     found: list[Diagnostic] = []
     for candidate in _alternatives(space).values():
-        blind = [s for s in used if not sees(datasets[s.dataset], candidate)]
+        # Not `sees`: in FP8 a window does damage on any text, and is free beside full attention.
+        blind = [s for s in used if not _reaches(datasets[s.dataset], candidate)]
         sighted = [s for s in used if s.name in goal and s not in blind]
         lost = [s for s in blind if s.name in goal]
         if lost and not sighted:
@@ -68,7 +77,7 @@ def _alternatives(space: Space) -> Mapping[Alternative, Candidate]:
     """One candidate of every alternative: whether a window is seen does not depend on layers."""
     found: dict[Alternative, Candidate] = {}
     for candidate in space.candidates:
-        if candidate.alternative is not None and candidate.changed:
+        if candidate.alternative is not None and candidate.edit != "keep":
             found.setdefault(candidate.alternative, candidate)
     return found
 

@@ -73,6 +73,21 @@ def ranking_key(
     }
 
 
+def calibration_key(
+    model: Model, data: Mapping[str, Json], layer: int, kv_heads: int, method: str
+) -> dict[str, Json]:
+    """How far K and V of one parent layer reach, pooled into `kv_heads` heads."""
+    return {
+        "kind": "calibration",
+        "version": MEASURING,
+        "parent": model.digest,
+        "data": data,
+        "layer": layer,
+        "kv_heads": kv_heads,
+        "method": method,
+    }
+
+
 def swap_key(
     model: Model,
     data: Mapping[str, Json],

@@ -1,31 +1,26 @@
 """The parent in float32, and children of one layer, from the exact bits that will be emitted.
 
 In: a `Model` with files, candidates of its space. Out: `Parent`, whose layers can be run in parts
-and swapped. Every tensor is made by the operation that `emit` would stream to disk, then widened:
-BF16 and F16 to float32 are exact, MXFP4 is dequantised. Needs weight files
-(`identity.require_weights`). Not here: what is measured (`swap.py`), nor the formula of any
-layer: that is `surgery_runtime.hf`, which the emitted checkpoint runs too.
+and swapped. Every tensor is made by the operation that `emit` would stream to disk, then widened
+(`parameters.py`). Needs weight files (`identity.require_weights`). Not here: what is measured
+(`swap.py`), nor the formula of any layer: that is `surgery_runtime.hf`, which the emitted
+checkpoint runs too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Protocol, cast
 
-import numpy as np
-import torch
 from msgspec import Struct
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from surgery import edits
-from surgery.ir import Attention, Candidate, Experts, Ffn, Layer, Model
-from surgery.ops import Output
-from surgery.scoring.arrays import from_numpy
-from surgery.tensors.ops import Array, bf16_to_f32, dequantise_mxfp4, materialise, tensor_reader
-
-_BLOCKS, _SCALES = "_blocks", "_scales"
+from surgery.ir import Attention, Candidate, Experts, Ffn, Layer, Model, Scales
+from surgery.ops import Constant
+from surgery.scoring.parameters import parameter_of, widened
+from surgery.tensors.ops import Array, tensor_reader
 
 
 class Decoder(Protocol):
@@ -83,7 +78,7 @@ def load_parent(model: Model) -> Parent:
     module = cast("CausalLM", hf.build(dict(model.config)))
     parent = Parent(model, module, tensor_reader(model))
     outputs = edits.child_outputs(model, ())
-    _load(cast("nn.Module", module), _widened(outputs, parent.read), "")
+    _load(cast("nn.Module", module), widened(outputs, model.tensors, parent.read), "")
     return parent
 
 
@@ -95,14 +90,19 @@ def make_layer(parent: Parent, chosen: tuple[Candidate, ...]) -> tuple[int, nn.M
     """
     index = chosen[0].layer
     layer = edits.child_layers(parent.model, chosen)[index]
-    made = parent.module.make_layer(index, describe(layer)).requires_grad_(False)
+    scales = next((c.scales for c in chosen if edits.scaled(c)), None)
+    made = parent.module.make_layer(index, describe(layer, scales)).requires_grad_(False)
     prefix = f"model.layers.{index}."
     tensors = dict(parent.module.model.layers[index].state_dict())
     for candidate in chosen:
         for spec in edits.block_tensors(parent.model, index, candidate.site):
-            tensors.pop(_parameter(spec.name).removeprefix(prefix), None)
+            tensors.pop(parameter_of(spec).removeprefix(prefix), None)
     for candidate in chosen:
-        for name, tensor in _widened(edits.outputs(parent.model, candidate), parent.read):
+        parts = edits.outputs(parent.model, candidate)
+        # Scales are no parameters: the layer was made with them.
+        parts = (part for part in parts if not isinstance(part.op, Constant))
+        specs = edits.block_tensors(parent.model, index, candidate.site)
+        for name, tensor in widened(parts, specs, parent.read):
             tensors[name.removeprefix(prefix)] = tensor
     _load(made, tensors.items(), prefix)
     return index, made
@@ -121,20 +121,25 @@ def swapped(parent: Parent, layers: Mapping[int, nn.Module]) -> Generator[None]:
             parent.module.model.layers[index] = layer
 
 
-def describe(layer: Layer) -> dict[str, object]:
-    """The geometry of one layer as `surgery_runtime.hf` takes it."""
-    return {"attention": _attention(layer.attention), "mlp": _mlp(layer.mlp)}
+def describe(layer: Layer, scales: Scales | None = None) -> dict[str, object]:
+    """The geometry of one layer as `surgery_runtime.hf` takes it; `scales` of an FP8 cache."""
+    return {"attention": _attention(layer.attention, scales), "mlp": _mlp(layer.mlp)}
 
 
-def _attention(block: Attention | None) -> dict[str, object] | None:
+def _attention(block: Attention | None, scales: Scales | None) -> dict[str, object] | None:
     if block is None:
         return None
-    return {
+    made: dict[str, object] = {
         "heads": block.heads,
         "kv_heads": block.kv_heads,
         "head_dim": block.head_dim,
         "window": block.window,
     }
+    if block.kv_dtype == "fp8_e4m3":
+        if scales is None:
+            raise ValueError("keys and values in FP8 need scales")
+        made["kv_scales"] = (scales.k, scales.v)
+    return made
 
 
 def _mlp(block: Ffn | Experts | None) -> dict[str, object] | None:
@@ -148,52 +153,6 @@ def _mlp(block: Ffn | Experts | None) -> dict[str, object] | None:
 
 
 # ---- Tensors ---------------------------------------------------------------------------------
-
-
-def _parameter(name: str) -> str:
-    """The parameter that a stored tensor belongs to: packed experts are two tensors."""
-    return name.removesuffix(_BLOCKS).removesuffix(_SCALES)
-
-
-def _widened(
-    outputs: Iterable[Output], read: Callable[[str], Array]
-) -> Iterator[tuple[str, Tensor]]:
-    """Parameters by name, float32: packed pairs joined, dequantised and turned to [in, out]."""
-    packed: dict[str, dict[str, Array]] = {}
-    for output in outputs:
-        array = materialise(output.op, read)
-        name = _parameter(output.name)
-        if name == output.name:
-            yield name, _float32(array, output.dtype)
-            continue
-        pair = packed.setdefault(name, {})
-        pair[output.name.removeprefix(name)] = array
-        if len(pair) == 2:
-            values = dequantise_mxfp4(pair[_BLOCKS], pair[_SCALES])
-            del packed[name]
-            yield name, _owned(values.swapaxes(-1, -2))
-
-
-def _float32(array: Array, dtype: str) -> Tensor:
-    match dtype:
-        case "BF16":
-            values: NDArray[np.float32] = bf16_to_f32(array)
-        case "F16" | "F32":
-            values = array.astype(np.float32)
-        case _:
-            raise ValueError(f"no weight is stored as {dtype}")
-    return _owned(values)
-
-
-def _owned(values: NDArray[np.float32]) -> Tensor:
-    """A contiguous copy in torch's memory, which is aligned to 64 bytes.
-
-    numpy's is not, and matrix products may round differently on other alignments: two processes
-    would then measure different last digits.
-    """
-    tensor = torch.empty(values.shape)
-    tensor.copy_(from_numpy(values))
-    return tensor
 
 
 def _load(module: nn.Module, tensors: Iterable[tuple[str, Tensor]], prefix: str) -> None:

@@ -1,19 +1,23 @@
 """Statistics of the experts of one layer: what each adds, and what removing it would do.
 
-In: a mixture module, what enters it. Out: `Routing`, sums over tokens in constant memory, and one
-score per expert under each criterion. Sums are float64, so that how tokens are batched does not
-matter. Not here: who survives (`passes/rank.py`) and running the model (`activations.py`).
+In: a mixture module, how its family routes, what enters it. Out: `Routing`, sums over tokens in
+constant memory, and one score per expert under each criterion. Sums are float64, so that how tokens
+are batched does not matter. Not here: who survives (`passes/rank.py`) and running the model
+(`activations.py`).
 
-Every expert is asked for its output on its own tokens through the model's own code. Each token is
-also sent to the expert that it would fall to next: the output without one of its experts is then
-known exactly, by re-routing and renormalising (the native softmax over the selected logits).
+A router is linear; the best of a softmax over all experts are chosen, and in most families their
+weights are divided by their sum. Every expert is asked for its output on its own tokens through the
+model's own code. Each token is also sent to the expert that it would fall to next: the output
+without one of its experts is then known exactly, by re-routing and renormalising. Where weights are
+not divided by their sum, the softmax over the remaining experts makes all of them grow: then the
+removal of an expert also changes tokens that were never sent to it.
 
-Criteria. T: all tokens; X_e: those routed to expert e; g: router weight, after renormalisation; f:
-output of the expert; y, y_-e: output of the layer, and of the layer whose router cannot choose e.
+Criteria. T: all tokens; X_e: those routed to expert e; g: router weight, as it is used; f: output
+of the expert; y, y_-e: output of the layer, and of the layer whose router cannot choose e.
 
 | name                  | score of expert e                              | whose               |
 |-----------------------|------------------------------------------------|---------------------|
-| `removal`             | 1/(T d) sum over X_e of ||y - y_-e||^2         | exact removal       |
+| `removal`             | 1/(T d) sum over T of ||y - y_-e||^2           | exact removal       |
 | `router_contribution` | sum over X_e of g ||f||                        | weighted EAN        |
 | `reap`                | mean over X_e of g ||f||                       | REAP                |
 | `ean`                 | sum over X_e of ||f||                          | expert activation   |
@@ -45,18 +49,23 @@ _CHUNK = 2048
 
 
 class Mixture(Protocol):
-    """The mixture-of-experts module of a layer."""
+    """The mixture-of-experts module of a layer; its router has the name that the family says."""
 
-    router: Router
     experts: nn.Module
 
 
 class Router(Protocol):
-    """A linear router with a bias: logits over experts; the best `top_k` share a softmax."""
+    """A linear router, perhaps with a `bias`: logits over experts, of which `top_k` are chosen."""
 
     weight: Tensor
-    bias: Tensor
     top_k: int
+
+
+class Style(Struct, frozen=True):
+    """How a family routes: what the router is called, whether weights are divided by their sum."""
+
+    module: str
+    renormalised: bool
 
 
 class Routing(Struct, frozen=True):
@@ -105,7 +114,9 @@ class Routing(Struct, frozen=True):
         return numbers(by_name[criterion])
 
 
-def watch(mixture: nn.Module, total: int, add: Callable[[Routing], None]) -> Callable[[], None]:
+def watch(
+    mixture: nn.Module, style: Style, total: int, add: Callable[[Routing], None]
+) -> Callable[[], None]:
     """Call `add` with the statistics of whatever enters the mixture; returns how to stop.
 
     `total` is how many tokens will come: it decides which of them vote.
@@ -118,22 +129,26 @@ def watch(mixture: nn.Module, total: int, add: Callable[[Routing], None]) -> Cal
         rows = inputs[0].flatten(0, -2)
         for start in range(0, len(rows), _CHUNK):
             hidden = rows[start : start + _CHUNK]
-            add(measure(module, hidden, (-seen) % stride, stride))
+            add(measure(module, style, hidden, (-seen) % stride, stride))
             seen += len(hidden)
 
     return mixture.register_forward_pre_hook(hook).remove
 
 
-def measure(module: nn.Module, hidden: Tensor, first: int = 0, stride: int = 1) -> Routing:
+def measure(
+    module: nn.Module, style: Style, hidden: Tensor, first: int = 0, stride: int = 1
+) -> Routing:
     """Statistics of float32 [tokens, hidden]; tokens first, first + stride, ... vote."""
     mixture = cast("Mixture", module)
-    router = mixture.router
-    logits = nn.functional.linear(hidden, router.weight, router.bias)
+    router = cast("Router", getattr(module, style.module))
+    bias = cast("Tensor | None", getattr(router, "bias", None))
+    logits = nn.functional.linear(hidden, router.weight, bias)
     reach = min(router.top_k + 1, logits.shape[-1])
     best = logits.topk(reach, dim=-1)
     outputs = _outputs(mixture.experts, hidden, best.indices, logits.shape[-1])
     used = best.indices[:, : router.top_k]
-    weights = best.values[:, : router.top_k].double().softmax(-1)
+    chances = logits.double().log_softmax(-1)
+    weights = _weights(chances.gather(-1, used), style)
     norms = outputs[:, : router.top_k].square().sum(-1).sqrt()
 
     def summed(values: Tensor) -> Tensor:
@@ -148,7 +163,7 @@ def measure(module: nn.Module, hidden: Tensor, first: int = 0, stride: int = 1) 
         summed(weights * norms),
         summed(norms),
         summed(norms.square()),
-        summed(_removals(best.values.double(), outputs, router.top_k)),
+        removals(chances, best.indices, outputs, router.top_k, style),
         logits[first::stride].argsort(dim=-1, descending=True, stable=True).to(torch.int16),
     )
 
@@ -166,19 +181,37 @@ def _outputs(experts: nn.Module, hidden: Tensor, indices: Tensor, count: int) ->
     return found
 
 
-def _removals(logits: Tensor, outputs: Tensor, top_k: int) -> Tensor:
-    """Mean square change of the output when each selected expert is removed: [tokens, top_k]."""
-    whole = _mixed(logits[:, :top_k], outputs[:, :top_k])
-    changes: list[Tensor] = []
+def removals(chances: Tensor, indices: Tensor, outputs: Tensor, top_k: int, style: Style) -> Tensor:
+    """Mean square change of the output when each expert is removed, summed over tokens: [experts].
+
+    `chances` are the logarithms of the softmax over all experts, [tokens, experts]; `indices` the
+    `top_k` best and the next, whose `outputs` are [tokens, indices, hidden].
+    """
+    best, used = chances.gather(-1, indices), indices[:, :top_k]
+    whole = _mixed(_weights(best[:, :top_k], style), outputs[:, :top_k])
+    sums = torch.zeros(chances.shape[-1], dtype=torch.float64)
+    if not style.renormalised:
+        # Whatever a token was not sent to takes its share of the softmax along: all weights grow.
+        share = chances.exp().scatter(-1, used, 0.0)
+        sums += (share / (1 - share)).square().T @ whole.square().mean(-1)
     for place in range(top_k):
-        rest = [i for i in range(logits.shape[-1]) if i != place]
-        without = _mixed(logits[:, rest], outputs[:, rest])
-        changes.append((whole - without).square().mean(-1))
-    return torch.stack(changes, dim=-1)
+        rest = [i for i in range(indices.shape[-1]) if i != place]
+        left = best[:, rest]
+        if not style.renormalised:
+            # Not log(1 - p), which is nothing where the router is sure.
+            others = chances.scatter(-1, used[:, place, None], -torch.inf)
+            left = left - others.logsumexp(-1, keepdim=True)
+        without = _mixed(_weights(left, style), outputs[:, rest])
+        sums.index_add_(0, used[:, place], (whole - without).square().mean(-1))
+    return sums
 
 
-def _mixed(logits: Tensor, outputs: Tensor) -> Tensor:
-    return (logits.softmax(-1).unsqueeze(-1) * outputs).sum(-2)
+def _weights(chances: Tensor, style: Style) -> Tensor:
+    return chances.softmax(-1) if style.renormalised else chances.exp()
+
+
+def _mixed(weights: Tensor, outputs: Tensor) -> Tensor:
+    return (weights.unsqueeze(-1) * outputs).sum(-2)
 
 
 def ranked_choice(ballots: Tensor, top_k: int) -> list[float]:

@@ -16,13 +16,12 @@ config never mentioned get their masks when `run` meets them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import Any
 
 import torch
 
-if TYPE_CHECKING:
-    from surgery_runtime.hf.modeling_decilm import DeciLMForCausalLM
-    from surgery_runtime.hf.modeling_gpt_oss_puzzle import GptOssPuzzleForCausalLM
+from surgery_runtime.classes import kind_of
 
 _PRIVATE = (
     "architectures",
@@ -35,35 +34,31 @@ _PRIVATE = (
 )
 
 
-def build(
-    config: dict[str, Any], dtype: torch.dtype = torch.float32
-) -> GptOssPuzzleForCausalLM | DeciLMForCausalLM:
+def build(config: dict[str, Any], dtype: torch.dtype = torch.float32) -> Any:
     """The model of a `config.json`, in eval mode, every parameter NaN until it is loaded.
 
-    Takes model types `gpt_oss`, `gpt_oss_puzzle`, `llama` and `nemotron-nas`. Parameters have the
-    names that Transformers gives them: experts are `mlp.experts.gate_up_proj` [experts, hidden,
-    2 * width] (gate and up alternate), `mlp.experts.down_proj` [experts, width, hidden] and their
-    `_bias`, in `dtype`, also where the checkpoint packs them. Attention is eager.
+    Takes the model types of `surgery_runtime.classes`, and the stock ones that they generalise.
+    Parameters are in `dtype`, also where the checkpoint packs them, and have the names that
+    Transformers gives them. Experts of a layer are one parameter each: `mlp.experts.gate_up_proj`
+    and `mlp.experts.down_proj`; in gpt-oss [experts, hidden, 2 * width] (gate and up alternate) and
+    [experts, width, hidden], else [experts, 2 * width, hidden] (gate first) and [experts, hidden,
+    width]. Attention is eager. Raises `ValueError` for other model types.
     """
+    kind = kind_of(config.get("model_type"))
+    if kind is None:
+        raise ValueError(f"no model of type {config.get('model_type')!r} here")
     keys = {key: value for key, value in config.items() if key not in _PRIVATE}
     keys |= {"dtype": dtype, "attn_implementation": "eager"}
-    match config.get("model_type"):
-        case "gpt_oss" | "gpt_oss_puzzle":
-            from surgery_runtime.hf import modeling_gpt_oss_puzzle as family
-            from surgery_runtime.hf.configuration_gpt_oss_puzzle import GptOssPuzzleConfig
-
-            with torch.device("meta"):
-                model = family.GptOssPuzzleForCausalLM(GptOssPuzzleConfig(**keys))
-        case "llama" | "nemotron-nas":
-            from surgery_runtime.hf import modeling_decilm
-            from surgery_runtime.hf.configuration_decilm import DeciLMConfig
-
-            with torch.device("meta"):
-                model = modeling_decilm.DeciLMForCausalLM(DeciLMConfig(**keys))
-        case other:
-            raise ValueError(f"no model of type {other!r} here")
+    with torch.device("meta"):
+        model = class_at(kind.model)(class_at(kind.config)(**keys))
     _empty(model, dtype)
     return model
+
+
+def class_at(place: str) -> Any:
+    """The class FILE.CLASS of this folder."""
+    file, _, name = place.partition(".")
+    return getattr(import_module(f"surgery_runtime.hf.{file}"), name)
 
 
 def _empty(model: Any, dtype: torch.dtype) -> None:

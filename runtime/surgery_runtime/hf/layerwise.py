@@ -17,15 +17,22 @@ one, and the slots of a fresh dynamic cache are fitted to the layers. A layer wi
 has no slot, so the cache index of a layer is the number of attending layers before it, and the
 first slot always knows the length (Transformers asks it).
 
-This file is copied into checkpoints: it imports torch and transformers only.
+A layer may also carry `stored`: what a cache gives back of its keys and values. That is how an FP8
+cache is measured, with or without a cache, and how values are watched.
+
+This file is copied into checkpoints: it imports torch, transformers and safetensors only.
 """
 
 from __future__ import annotations
 
 import copy
+import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import nn
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
@@ -111,6 +118,67 @@ def _same(slot: Any, window: int | None) -> bool:
     return getattr(slot, "sliding_window", None) == window or slot.get_max_length() == window
 
 
+Change = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+"""K and V -> what is read back of them."""
+
+LARGEST_E4M3 = 448.0
+
+
+class Stored:
+    """A cache as one attention block sees it: keys and values are changed before they are kept.
+
+    `change` maps K (rotated) and V, both [batch, KV heads, length, head_dim], to what attention
+    reads back. There need not be a cache behind it.
+    """
+
+    def __init__(self, change: Change, cache: Cache | None) -> None:
+        self.change = change
+        self.cache = cache
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *rest: Any, **named: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What `Cache.update` returns: all keys and values so far."""
+        keys, values = self.change(key_states, value_states)
+        if self.cache is None:
+            return keys, values
+        return self.cache.update(keys, values, *rest, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.cache, name)
+
+
+def fp8(values: torch.Tensor, scale: float) -> torch.Tensor:
+    """What an E4M3 cache gives back: values / scale, clamped to +-448, rounded, times scale."""
+    small = (values.float() / scale).clamp(-LARGEST_E4M3, LARGEST_E4M3)
+    return (small.to(torch.float8_e4m3fn).float() * scale).to(values.dtype)
+
+
+def fp8_cache(k_scale: float, v_scale: float) -> Change:
+    """Keep K and V in FP8, with one scale for each."""
+
+    def change(keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return fp8(keys, k_scale), fp8(values, v_scale)
+
+    return change
+
+
+def stored_scales(checkpoint: str | Path) -> dict[int, tuple[float, float]]:
+    """The scales of K and V in a checkpoint's folder, by layer: where the cache is in FP8."""
+    found: dict[int, dict[str, float]] = {}
+    for shard in sorted(Path(checkpoint).glob("*.safetensors")):
+        with safe_open(shard, "pt") as file:
+            for name in file.keys():  # noqa: SIM118 - this is no dict
+                place = _SCALE.fullmatch(name)
+                if place:
+                    scale = float(file.get_tensor(name))
+                    found.setdefault(int(place[1]), {})[place[2]] = scale
+    return {layer: (scales["k"], scales["v"]) for layer, scales in sorted(found.items())}
+
+
+_SCALE = re.compile(r"model\.layers\.(\d+)\.self_attn\.([kv])_scale")
+
+
 class LayerwiseModel:
     """The `forward` of a decoder without its head; mixed into a `PreTrainedModel`.
 
@@ -158,7 +226,10 @@ class LayerwiseModel:
             mask = None
             if layer.attends:
                 mask = flow.mask(layer.window, layer.self_attn.layer_idx)
-            hidden = layer(hidden, attention_mask=mask, past_key_values=flow.cache, **flow.shared)
+            cache, change = flow.cache, getattr(layer, "stored", None)
+            if change is not None:
+                cache = Stored(change, cache)
+            hidden = layer(hidden, attention_mask=mask, past_key_values=cache, **flow.shared)
         return hidden
 
     @merge_with_config_defaults
@@ -221,13 +292,31 @@ class LayerwiseCausalLM:
         """An empty decoder layer to put in place of `model.layers[index]`.
 
         `layer` is {"attention": {"heads", "kv_heads", "head_dim", "window"} or None, "mlp":
-        {"width"} or {"experts", "active", "width"} or None}. Parameters are uninitialised, in
-        the model's dtype; names are those of the checkpoint below `model.layers.<index>.`.
+        {"width"} or {"experts", "active", "width"} or None}; an attention whose cache is in FP8
+        also has "kv_scales", those of K and V. Parameters are uninitialised, in the model's dtype;
+        names are those of the checkpoint below `model.layers.<index>.`.
         """
         head = self.lm_head.weight
         with torch.device("meta"):
-            made = self._layer(index, layer)
+            made: Any = self._layer(index, layer)
+        scales = (layer["attention"] or {}).get("kv_scales")
+        if scales is not None:
+            made.stored = fp8_cache(*scales)
         return made.to(head.dtype).to_empty(device=head.device).train(self.training)
+
+    def simulate_fp8_cache(self, checkpoint: str | Path | None = None) -> None:
+        """From now on, read K and V as an FP8 cache with the scales of the checkpoint gives them.
+
+        Serving engines store them so; without this call the scales are ignored, and the cache is
+        as precise as the model. `checkpoint` is the folder, known if the model was loaded from it.
+        Raises `ValueError` where it holds no scales.
+        """
+        folder = checkpoint or self.config.name_or_path
+        found = stored_scales(folder)
+        if not found:
+            raise ValueError(f"no scales of K and V in {folder}")
+        for index, scales in found.items():
+            self.model.layers[index].stored = fp8_cache(*scales)
 
     def _layer(self, index: int, layer: dict[str, Any]) -> nn.Module:
         raise NotImplementedError

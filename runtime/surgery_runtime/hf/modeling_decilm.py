@@ -70,6 +70,8 @@ class DeciLMPreTrainedModel(LlamaPreTrainedModel):
     config: DeciLMConfig
     config_class = DeciLMConfig
     _no_split_modules: ClassVar[list[str]] = ["DeciLMDecoderLayer"]
+    # Scales of an 8-bit KV cache, which only serving engines use.
+    _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [r"self_attn\.[kv]_scale$"]
 
 
 class DeciLMModel(LayerwiseModel, DeciLMPreTrainedModel, LlamaModel):
