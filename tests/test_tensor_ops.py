@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surgery.diagnostics import Stop
-from surgery.ops import Copy, MeanHeads, Take, TensorOp
+from surgery.ops import Copy, MeanHeads, Pad, Take, TensorOp, Unpack
 from surgery.tensors.headers import DTYPE_BYTES, SINGLE
 from surgery.tensors.ops import (
     NUMPY,
@@ -21,7 +21,7 @@ from surgery.tensors.ops import (
     materialise,
     tensor_reader,
 )
-from surgery.tensors.stream import CHUNK, Parents, stream
+from surgery.tensors.stream import CHUNK, Parents, send
 
 
 def to_torch(array: Array) -> Any:
@@ -49,8 +49,7 @@ def streamed(directory: Path, op: TensorOp, room: int = 1000) -> bytes:
     model = made.bare_model(directory)
     pipe = Collector(room)
     with Parents(model) as parents:
-        spec, file = parents.locate(op)
-        stream(op, spec, file, parents, pipe)
+        send(op, parents, pipe)
     return bytes(pipe.data)
 
 
@@ -71,6 +70,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     tensors["wide"] = ("BF16", made.random_tensor("BF16", (3, CHUNK), 1))
     tensors["tall"] = ("BF16", made.random_tensor("BF16", (2000, 600), 2))
+    tensors["blocks"] = ("U8", made.random_tensor("U8", (2, 20000, 2, 16), 4))
+    tensors["scales"] = ("U8", made.random_tensor("U8", (2, 20000, 2), 5) % 250)
     tensors["flat"] = ("U8", made.random_tensor("U8", (CHUNK + 77,), 3))
     (directory / SINGLE).write_bytes(made.checkpoint_bytes(tensors))
     return directory
@@ -119,6 +120,9 @@ def test_any_take_streams_what_numpy_takes(
         Take("flat", 0, ()),
         MeanHeads("tall", 5, 100),
         MeanHeads("wide", 1, 1),
+        Pad("wide", 5, -1e30),
+        Pad("flat", 3 * CHUNK),
+        Unpack("blocks", "scales", 3),
     ],
     ids=str,
 )

@@ -18,6 +18,7 @@ from surgery import catalog
 from surgery.diagnostics import Stop
 from surgery.ir import Model
 from surgery.ops import Copy, MeanHeads, Output, Take
+from surgery.tensors import digest as digests
 from surgery.tensors.headers import INDEX, SINGLE, open_checkpoint
 from surgery.tensors.layout import layout
 from surgery.tensors.ops import materialise, tensor_reader
@@ -141,6 +142,60 @@ def test_files_are_readable_by_others_as_the_umask_allows(parent: Model, tmp_pat
             os.umask(old)
         for path in (tmp_path / f"out{mask}").iterdir():
             assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def settled(model: Model) -> Model:
+    """The model with the hashes and stamps that `resolve` would find."""
+    checkpoint = open_checkpoint(model.directory)
+    os.utime(model.directory / SINGLE, ns=(0, 0))
+    stamps = digests.stamps(checkpoint)
+    return replace(model, contents=dict(CONTENTS), stamps=stamps)
+
+
+CONTENTS = {"gate": "a" * 64, "one": "b" * 64}
+"""Not their hashes, so that the tests see where they come from."""
+
+
+def test_what_is_copied_whole_has_the_hash_that_is_known(
+    parent: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digests, "_SETTLED_NS", -1)
+    known = {w.name: w.sha256 for w in write(tmp_path / "known", settled(parent), child(parent))}
+    assert (known["gate"], known["one"]) == ("a" * 64, "b" * 64)
+    bare = replace(settled(parent), stamps={})
+    found = {w.name: w.sha256 for w in write(tmp_path / "found", bare, child(parent))}
+    for name in known.keys() - CONTENTS.keys():
+        assert known[name] == found[name]
+    for name in CONTENTS:
+        expected = materialise(Copy(name), tensor_reader(parent))
+        assert found[name] == hashlib.sha256(expected.tobytes()).hexdigest()
+
+
+def test_a_shard_that_has_just_been_written_may_change_unnoticed(parent: Model) -> None:
+    # Its times are those of now: another write in this tick of the clock would leave them alone.
+    assert digests.stamps(open_checkpoint(parent.directory)) == {}
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_a_parent_that_changes_leaves_no_output(
+    when: str, parent: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digests, "_SETTLED_NS", -1)
+    model, told = settled(parent), list[int]()
+
+    def touch(done: int) -> None:
+        told.append(done)
+        if len(told) == 1:
+            os.utime(parent.directory / SINGLE)
+
+    if when == "before":
+        touch(0)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(Stop) as caught:
+        write_checkpoint(tmp_path / "out", model, child(model), progress=touch)
+    assert caught.value.diagnostic.code is catalog.E0004
+    assert "have changed while they were in use" in caught.value.diagnostic.message
+    assert os.listdir(tmp_path / "out") == []
 
 
 def test_progress_counts_every_byte(parent: Model, tmp_path: Path) -> None:

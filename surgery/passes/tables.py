@@ -3,8 +3,8 @@
 In: the files of `--table`, the spec, its space. Out: `Given`: the space with the costs and kept
 lists of the tables in place of ours, and the damages that need no measuring. A row has an
 `address` (that of a candidate, or `fixed`) and a `metric`: a score of the spec (nats), a cost
-(`params`; `weights` and `kv_per_token` in bytes), or `kept` (`0-5,9`: what an edit that selects
-keeps).
+(`params`; `weights` and `kv_per_token` in bytes), `kept` (`0-5,9`: what an edit that selects
+keeps), or `k_scale` and `v_scale` of an FP8 cache.
 
 Refuses what no row can mean (E0707: unknown addresses and metrics, numbers that are none, two
 values for one), values that are not finite (E0702), damage of the parent's own block (E0704), and
@@ -24,20 +24,24 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from surgery import catalog, edits, lockfile
-from surgery.diagnostics import Code, Diagnostic, Help, Sink
+from surgery.diagnostics import Code, Diagnostic, Help, Sink, Stop
 from surgery.grammar.near import nearest
-from surgery.ir import Candidate, Space, Spec
+from surgery.ir import Candidate, Scales, Space, Spec
 from surgery.passes import table_file
 from surgery.passes.score import Damage
 from surgery.passes.table_file import Row
 from surgery.scoring.blind import scores_used, sees
+from surgery.units import float32
 from surgery.untrusted import shown
 
 COSTS = ("params", "weights", "kv_per_token")
 """Costs that a table may give: whole numbers in the units of `ir.Cost`."""
 KEPT = "kept"
+SCALES = ("k_scale", "v_scale")
 FIXED = "fixed"
 """The address of what no choice changes."""
+_LEAST_SCALE = Fraction(1, 10**30)
+"""Far below any scale, and not below what a float32 can hold."""
 _SHOW = 5
 _LONGEST = 64
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?")
@@ -59,10 +63,12 @@ class Given(Struct, frozen=True):
 def run(spec: Spec, space: Space, paths: Sequence[Path], sink: Sink) -> Given | None:
     """Read and apply; `None` when an error was reported. Raises `Stop` for unreadable files."""
     tables = [table_file.read(path) for path in paths]
+    _check_names([table.name for table in tables])
     reading = _Reading(spec, space, {c.address: c for c in space.candidates})
     for table in tables:
         for row in table.rows:
             reading.read(row)
+    reading.pair_scales()
     sink.extend(reading.findings())
     if not sink.failed:
         sink.extend(_incomplete(spec, space, reading.scores, ", ".join(t.name for t in tables)))
@@ -70,6 +76,15 @@ def run(spec: Spec, space: Space, paths: Sequence[Path], sink: Sink) -> Given | 
         return None
     files = tuple(sorted((table.name, table.digest) for table in tables))
     return Given(_applied(space, reading), reading.scores, files)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """A plan tells tables apart by their names."""
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        helps = (Help("rename one of them: a plan tells its tables apart by name"),)
+        message = f"two tables are called `{twice}`"
+        raise Stop(Diagnostic(catalog.E0707, message, subject=twice, helps=helps))
 
 
 # ---- rows ------------------------------------------------------------------------------------
@@ -84,6 +99,7 @@ class _Reading(Struct):
     scores: dict[str, dict[str, Damage]] = field(default_factory=dict[str, dict[str, Damage]])
     costs: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
     ranked: dict[str, Candidate] = field(default_factory=dict[str, Candidate])
+    scales: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
     seen: dict[tuple[str, str], Row] = field(default_factory=dict[tuple[str, str], Row])
     first: dict[str, Diagnostic] = field(default_factory=dict[str, Diagnostic])
     places: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
@@ -101,6 +117,8 @@ class _Reading(Struct):
             self.cost(row, address)
         elif row.metric == KEPT:
             self.kept(row, address)
+        elif row.metric in SCALES:
+            self.scale(row, address)
         elif row.metric in {score.name for score in self.spec.scores}:
             self.score(row, address)
         else:
@@ -150,6 +168,29 @@ class _Reading(Struct):
             except ValueError as error:
                 self.refuse(row, f"the kept list of `{address}` does not fit", str(error))
 
+    def scale(self, row: Row, address: str) -> None:
+        candidate, value = self.candidates.get(address), self.number(row, row.value)
+        if candidate is None or not edits.scaled(candidate):
+            self.refuse(row, f"`{address}` is not cached in FP8, so it has no scales", "given here")
+        elif value is not None and not _LEAST_SCALE <= value <= 1 / _LEAST_SCALE:
+            message = f"`{row.metric}` of `{address}` is {row.value}"
+            self.refuse(row, message, "a number above 0 is expected")
+        elif value is not None:
+            self.scales.setdefault(address, {})[row.metric] = float32(float(value))
+
+    def pair_scales(self) -> None:
+        """Fill scales in, or note what lacks the other of the two."""
+        for address, found in self.scales.items():
+            if len(found) < len(SCALES):
+                (only,) = found
+                (other,) = {*SCALES} - {only}
+                row = self.seen[address, only]
+                self.refuse(row, f"`{address}` is given a `{only}` and no `{other}`", "given alone")
+                continue
+            scales = Scales(*(found[name] for name in SCALES))
+            candidate = self.ranked.get(address, self.candidates[address])
+            self.ranked[address] = edits.calibrated(self.space.model, candidate, scales)
+
     def number(self, row: Row, text: str) -> Fraction | None:
         """The exact value of a number; `None` after noting that it is none, or not finite."""
         number = _NUMBER.fullmatch(text) and len(text) <= _LONGEST
@@ -193,7 +234,7 @@ class _Reading(Struct):
 
     def unknown_metric(self, metric: str) -> tuple[str, str, str]:
         """Message, label and note for a metric that is neither score nor cost."""
-        names = [*(score.name for score in self.spec.scores), *COSTS, KEPT]
+        names = [*(score.name for score in self.spec.scores), *COSTS, KEPT, *SCALES]
         near = nearest(metric, names)
         note = f"the name nearest to it is `{near[0]}`" if near else ""
         listed = ", ".join(f"`{name}`" for name in names)

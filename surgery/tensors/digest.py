@@ -42,7 +42,7 @@ def known_digests(checkpoint: Checkpoint, cache: Path) -> dict[str, str] | None:
     for shard in checkpoint.shards:
         descriptor = open_shard(checkpoint.directory, shard)
         try:
-            known = _recall(_entry(checkpoint.directory, shard, cache), _identity(descriptor))
+            known = _recall(_entry(checkpoint.directory, shard, cache), stamp(descriptor))
         except OSError:
             return None
         finally:
@@ -71,13 +71,12 @@ def _shard_digests(
     entry = _entry(directory, shard, cache)
     descriptor = open_shard(directory, shard)
     try:
-        key = _identity(descriptor)
+        key = stamp(descriptor)
         known = _recall(entry, key)
         if known is not None and known.keys() == {tensor.name for tensor in tensors}:
             return known
         made = {tensor.name: _hash(descriptor, tensor) for tensor in tensors}
-        settled = time.time_ns() - os.fstat(descriptor).st_ctime_ns > _SETTLED_NS
-        if settled and _identity(descriptor) == key:
+        if _settled(descriptor) and stamp(descriptor) == key:
             _remember(entry, key, made)
     except OSError as error:
         raise unreadable(directory / shard, error) from error
@@ -86,18 +85,46 @@ def _shard_digests(
     return made
 
 
+def sequential(descriptor: int) -> None:
+    """Tell the system that a file will be read forwards: from a disk, that takes half the time."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+
+
 def _entry(directory: Path, shard: str, cache: Path) -> Path:
     path = os.fsencode(shard_path(directory, shard))
     return cache / "digests" / f"{hashlib.sha256(path).hexdigest()}.json"
 
 
-def _identity(descriptor: int) -> str:
+def stamps(checkpoint: Checkpoint) -> dict[str, str]:
+    """The stamps of all shards that have settled, by name; take them before hashing.
+
+    A shard that has its stamp still has the contents that were hashed.
+    """
+    found: dict[str, str] = {}
+    for shard in checkpoint.shards:
+        descriptor = open_shard(checkpoint.directory, shard)
+        try:
+            if _settled(descriptor):
+                found[shard] = stamp(descriptor)
+        finally:
+            os.close(descriptor)
+    return found
+
+
+def _settled(descriptor: int) -> bool:
+    return time.time_ns() - os.fstat(descriptor).st_ctime_ns > _SETTLED_NS
+
+
+def stamp(descriptor: int) -> str:
+    """Size, times and inode of an open file: a change of its content changes one of them."""
     stat = os.fstat(descriptor)
     return f"{stat.st_dev}:{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
 
 
 def _hash(descriptor: int, stored: Stored) -> str:
     digest = hashlib.sha256()
+    sequential(descriptor)
     at, end = stored.file.start, stored.file.end
     # Anonymous memory is page-aligned: misaligned reads are several times slower.
     with mmap.mmap(-1, _CHUNK) as buffer, memoryview(buffer) as view:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from surgery.ir import Model, TensorFile
-from surgery.ops import Copy, MeanHeads, Take, TensorOp
+from surgery.ops import Constant, Copy, MeanHeads, Pad, Take, TensorOp, Unpack
 from surgery.tensors.headers import open_shard
 from surgery.untrusted import malformed, shown, unreadable
 
@@ -99,8 +99,51 @@ def materialise(op: TensorOp, read: Callable[[str], Array]) -> Array:
             return take(read(source), axis, indices, unit)
         case MeanHeads(source, heads, head_dim):
             return mean_heads(read(source), heads, head_dim)
+        case Constant(value):
+            return np.array(value, NUMPY["F32"])
+        case Unpack(source, scales, count):
+            return unpack(read(source), read(scales), count)
+        case Pad(source, count, fill):
+            return pad(read(source), count, fill)
         case _:
             assert_never(op)
+
+
+def unpack(blocks: Array, scales: Array, count: int) -> Array:
+    """`Unpack` on [experts, out, G, 16] and [experts, out, G]: [count, G * 32, out] of BF16 bits.
+
+    Raises `Stop` (E0004) on a scale that is no number, or too large for BF16.
+    """
+    made = np.zeros((count, 32 * blocks.shape[2], blocks.shape[1]), NUMPY["BF16"])
+    for expert in range(len(blocks)):
+        made[expert] = unpacked(blocks[expert], scales[expert])
+    return made
+
+
+def unpacked(blocks: Array, scales: Array) -> Array:
+    """One expert, or some of its blocks: [out, G, 16] and [out, G] -> [G * 32, out] of BF16 bits.
+
+    FP4 has two bits of mantissa, and BF16 the exponents of E8M0 but for the largest: no rounding.
+    """
+    values = dequantise_mxfp4(blocks, scales)
+    if not bool(np.isfinite(values).all()):
+        raise malformed("MXFP4 scales", "an MXFP4 scale is too large for BF16")
+    return f32_to_bf16(np.ascontiguousarray(values.T))
+
+
+def pad(array: Array, count: int, fill: float) -> Array:
+    """`Pad`: [n, ...] -> [count, ...], same dtype; BF16 is `uint16`."""
+    made = np.empty((count, *array.shape[1:]), array.dtype)
+    made[: len(array)] = array
+    made[len(array) :] = filling(fill, array.dtype)
+    return made
+
+
+def filling(fill: float, dtype: np.dtype[Any]) -> Array:
+    """One number as it is stored, BF16 as `uint16`."""
+    if dtype == NUMPY["BF16"]:
+        return f32_to_bf16(np.array([fill], np.float32))
+    return np.array([fill]).astype(dtype)
 
 
 def take(array: Array, axis: int, indices: tuple[int, ...], unit: int = 1) -> Array:

@@ -19,10 +19,11 @@ import numpy as np
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Stop
 from surgery.ir import Model, TensorFile, TensorSpec
-from surgery.ops import Copy, MeanHeads, Take, TensorOp
+from surgery.ops import Constant, Copy, Cut, Growth, MeanHeads, Pad, Take, TensorOp, Unpack
+from surgery.tensors.digest import sequential, stamp
 from surgery.tensors.headers import DTYPE_BYTES, open_shard
-from surgery.tensors.ops import NUMPY, mean_of, read_into
-from surgery.untrusted import unreadable
+from surgery.tensors.ops import NUMPY, filling, mean_of, read_into, unpacked
+from surgery.untrusted import malformed, unreadable
 
 CHUNK = 2**20
 """Bytes moved at once: larger chunks are no faster, smaller ones are."""
@@ -50,6 +51,7 @@ class Parents:
         self._model = model
         self._specs = {tensor.name: tensor for tensor in model.tensors}
         self._open: dict[str, int] = {}
+        self._unchanged = True
 
     def __enter__(self) -> Self:
         return self
@@ -61,13 +63,30 @@ class Parents:
         trace: TracebackType | None,
     ) -> None:
         self._close()
+        if error is None and not self._unchanged:
+            raise self._changed()
 
     def _close(self) -> None:
-        for descriptor in self._open.values():
+        for shard, descriptor in self._open.items():
+            self._unchanged &= self._same(shard, descriptor)
             os.close(descriptor)
         self._open.clear()
 
-    def locate(self, op: TensorOp) -> tuple[TensorSpec, TensorFile]:
+    def _same(self, shard: str, descriptor: int) -> bool:
+        """Whether a shard is as it was when its contents were hashed, as far as that is known."""
+        return self._model.stamps.get(shard) in (None, stamp(descriptor))
+
+    def _changed(self) -> Stop:
+        message = f"the weights of `{self._model.name}` have changed while they were in use"
+        return malformed(str(self._model.directory), message, help="run it again")
+
+    def known(self, op: TensorOp) -> str | None:
+        """SHA-256 (hex) of what `op` makes, where that is known without reading it again."""
+        if not isinstance(op, Copy) or self._model.files[op.source].shard not in self._model.stamps:
+            return None
+        return self._model.contents.get(op.source)
+
+    def locate(self, op: Cut | Growth) -> tuple[TensorSpec, TensorFile]:
         """The tensor that `op` reads; raises `Stop` (E0001) when there are no weights."""
         model = self._model
         if op.source not in model.files:
@@ -81,6 +100,9 @@ class Parents:
             if len(self._open) >= _MAX_OPEN:
                 self._close()
             self._open[shard] = open_shard(self._model.directory, shard)
+            if not self._same(shard, self._open[shard]):
+                raise self._changed()
+            sequential(self._open[shard])
         try:
             read_into(self._open[shard], view, offset, shard)
         except OSError as error:
@@ -92,7 +114,7 @@ def aligned(size: int) -> memoryview:
     return memoryview(mmap.mmap(-1, max(size, 1)))[:size]
 
 
-def result_shape(op: TensorOp, shape: tuple[int, ...]) -> tuple[int, ...]:
+def result_shape(op: Cut, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape that `op` makes of a parent tensor's; raises `ValueError` where it cannot."""
     match op:
         case Copy():
@@ -109,7 +131,45 @@ def result_shape(op: TensorOp, shape: tuple[int, ...]) -> tuple[int, ...]:
             assert_never(op)
 
 
-def stream(op: TensorOp, spec: TensorSpec, file: TensorFile, parents: Parents, pipe: Pipe) -> None:
+def result(op: TensorOp, parents: Parents) -> tuple[tuple[int, ...], str]:
+    """Shape and dtype of what `op` makes; raises `ValueError` where it cannot."""
+    if isinstance(op, Constant):
+        return (), "F32"
+    spec, _ = parents.locate(op)
+    match op:
+        case Unpack(_, scales, count):
+            beside = parents.locate(Copy(scales))[0]
+            if (*beside.shape, 16) != spec.shape or {beside.dtype, spec.dtype} != {"U8"}:
+                raise ValueError(f"{op.source} and {scales} are no MXFP4")
+            experts, out, groups, _ = spec.shape
+            if experts > count:
+                raise ValueError(f"{op.source}: {experts} experts are more than {count}")
+            return (count, groups * 32, out), "BF16"
+        case Pad(_, count):
+            if not spec.shape or spec.shape[0] > count:
+                raise ValueError(f"{op.source}: {spec.shape} cannot be padded to {count}")
+            return (count, *spec.shape[1:]), spec.dtype
+        case _:
+            return result_shape(op, spec.shape), spec.dtype
+
+
+def send(op: TensorOp, parents: Parents, pipe: Pipe) -> None:
+    """Send the child tensor that `op` makes, of a parent tensor or of nothing, through `pipe`."""
+    match op:
+        case Constant(value):
+            _put(memoryview(np.float32(value).tobytes()), pipe)
+        case Unpack():
+            _unpack(op, parents, pipe)
+        case Pad(_, count, fill):
+            spec, file = parents.locate(op)
+            _copy(file.shard, file.start, file.end - file.start, parents, pipe)
+            missing = (count - spec.shape[0]) * prod(spec.shape[1:])
+            _fill(filling(fill, NUMPY[spec.dtype]).tobytes(), missing, pipe)
+        case _:
+            stream(op, *parents.locate(op), parents, pipe)
+
+
+def stream(op: Cut, spec: TensorSpec, file: TensorFile, parents: Parents, pipe: Pipe) -> None:
     """Send the child tensor that `op` makes of the parent tensor at `file` through `pipe`."""
     match op:
         case Copy():
@@ -172,6 +232,30 @@ def _take(op: Take, spec: TensorSpec, file: TensorFile, parents: Parents, pipe: 
         parents.read(file.shard, view, file.start + at * row)
         parts = np.frombuffer(view, np.dtype(f"V{width}")).reshape(count, -1)
         _put(np.take(parts, wanted, axis=1).reshape(-1).view(np.uint8).data, pipe)
+
+
+def _fill(element: bytes, count: int, pipe: Pipe) -> None:
+    per_chunk = CHUNK // len(element)
+    chunk = memoryview(element * min(count, per_chunk))
+    for at in range(0, count, per_chunk):
+        _put(chunk[: min(per_chunk, count - at) * len(element)], pipe)
+
+
+def _unpack(op: Unpack, parents: Parents, pipe: Pipe) -> None:
+    """Expert by expert: one in memory packed, and of its blocks one column unpacked."""
+    (spec, file), (_, beside) = parents.locate(op), parents.locate(Copy(op.scales))
+    experts, out, groups, _ = spec.shape
+    size = out * groups
+    packed, exponents = aligned(size * 16), aligned(size)
+    blocks = np.frombuffer(packed, np.uint8).reshape(out, groups, 16)
+    scales = np.frombuffer(exponents, np.uint8).reshape(out, groups)
+    for expert in range(experts):
+        parents.read(file.shard, packed, file.start + expert * size * 16)
+        parents.read(beside.shard, exponents, beside.start + expert * size)
+        for group in range(groups):
+            made = unpacked(blocks[:, group : group + 1], scales[:, group : group + 1])
+            _put(made.reshape(-1).view(np.uint8).data, pipe)
+    _fill(b"\0\0", (op.count - experts) * size * 32, pipe)
 
 
 def _mean(op: MeanHeads, spec: TensorSpec, file: TensorFile, parents: Parents, pipe: Pipe) -> None:

@@ -2,8 +2,10 @@
 
 In: a directory that belongs to the caller alone, the parent, the child's `Output`s. Out: shards
 (and an index when there are several), byte for byte as `tensors.layout.layout` says, and the
-SHA-256 of every tensor. Memory does not grow with the model: chunks of 1 MiB are read and written
-by one thread and hashed by another. Refuses, as `Stop`: too little space, before the first byte
+SHA-256 of every tensor: that of the parent's where all of it was copied and its shard has not
+changed since it was hashed, else taken of what was written. Memory does not grow with the model:
+chunks of 1 MiB are read and written by one thread, and hashed and synced by others, which lag
+behind. Refuses, as `Stop`: too little space, before the first byte
 and during writing (E0803), and every other failure of the output (E0806); then no file of it is
 left. Not here: making the directory appear whole (`passes/emit_place.py` renames it),
 other files.
@@ -13,10 +15,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from math import prod
 from pathlib import Path
 
@@ -26,9 +27,10 @@ from surgery import catalog
 from surgery.diagnostics import Diagnostic, Help, Stop
 from surgery.ir import Model
 from surgery.ops import Output
+from surgery.tensors.background import Background, known
 from surgery.tensors.headers import DTYPE_BYTES, INDEX
 from surgery.tensors.layout import METADATA, ShardLayout, layout
-from surgery.tensors.stream import CHUNK, Parents, aligned, result_shape, stream
+from surgery.tensors.stream import CHUNK, Parents, aligned, result, send
 from surgery.units import format_bytes
 
 
@@ -60,14 +62,16 @@ def write_checkpoint(
     written: dict[str, WrittenTensor] = {}
     made: list[Path] = []
     try:
-        with Parents(model) as parents, ThreadPoolExecutor(1) as pool:
+        with Parents(model) as parents, Background() as background:
             for output in outputs:
                 _check(output, parents)
+            hashes: dict[str, tuple[str, Future[str]]] = {}
             for shard in plan.shards:
                 path = directory / shard.name
-                for tensor in _write_shard(path, shard, parents, pool, progress=progress):
-                    written[tensor.name] = tensor
+                hashes |= _write_shard(path, shard, parents, background, progress=progress)
                 made.append(path)
+            written = {name: _written(name, *hashes[name], directory) for name in hashes}
+            _settle(background, directory)
         if plan.index is not None:
             _write_file(directory / INDEX, plan.index)
             made.append(directory / INDEX)
@@ -81,10 +85,9 @@ def write_checkpoint(
 
 
 def _check(output: Output, parents: Parents) -> None:
-    spec, _ = parents.locate(output.op)
-    shape = result_shape(output.op, spec.shape)
-    nbytes = prod(shape) * DTYPE_BYTES[spec.dtype]
-    if (output.shape, output.dtype, output.nbytes) != (shape, spec.dtype, nbytes):
+    shape, dtype = result(output.op, parents)
+    nbytes = prod(shape) * DTYPE_BYTES[dtype]
+    if (output.shape, output.dtype, output.nbytes) != (shape, dtype, nbytes):
         raise ValueError(f"{output.name} is not what {output.op} makes: {shape}, {nbytes} bytes")
 
 
@@ -95,7 +98,9 @@ def _check_space(directory: Path, needed: int) -> None:
         raise _cannot_write(directory, error) from error
     free = stat.f_bavail * stat.f_frsize
     if free < needed:
-        message = f"the checkpoint takes {format_bytes(needed)}, and only {format_bytes(free)} are free"
+        message = (
+            f"the checkpoint takes {format_bytes(needed)}, and only {format_bytes(free)} are free"
+        )
         raise _no_space(directory, message)
 
 
@@ -103,73 +108,78 @@ def _write_shard(
     path: Path,
     shard: ShardLayout,
     parents: Parents,
-    pool: ThreadPoolExecutor,
+    background: Background,
     *,
     progress: Callable[[int], None] | None,
-) -> list[WrittenTensor]:
-    written: list[WrittenTensor] = []
+) -> dict[str, tuple[str, Future[str]]]:
+    """Write one file; its name and the hash to come of every tensor."""
+    hashes: dict[str, tuple[str, Future[str]]] = {}
     with _created(path) as descriptor:
         _write_all(descriptor, memoryview(shard.header), path)
-        pipe = _HashingPipe(descriptor, path, pool)
+        pipe, at = _FilePipe(descriptor, path), len(shard.header)
         for output in shard.outputs:
-            spec, file = parents.locate(output.op)
-            stream(output.op, spec, file, parents, pipe)
-            written.append(WrittenTensor(output.name, shard.name, pipe.finish()))
+            send(output.op, parents, pipe)
+            pipe.flush()
+            sha256 = parents.known(output.op)
+            made = known(sha256) if sha256 else background.sha256(path, at, output.nbytes)
+            hashes[output.name] = (shard.name, made)
+            at += output.nbytes
             if progress is not None:
                 progress(output.nbytes)
-    return written
+        background.sync(descriptor)
+    return hashes
+
+
+def _written(name: str, shard: str, sha256: Future[str], directory: Path) -> WrittenTensor:
+    try:
+        return WrittenTensor(name, shard, sha256.result())
+    except OSError as error:
+        raise _cannot_write(directory / shard, error) from error
+
+
+def _settle(background: Background, directory: Path) -> None:
+    try:
+        background.settle()
+    except OSError as error:
+        raise _cannot_write(directory, error) from error
 
 
 def _write_file(path: Path, data: bytes) -> None:
     with _created(path) as descriptor:
         _write_all(descriptor, memoryview(data), path)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            raise _cannot_write(path, error) from error
 
 
-class _HashingPipe:
-    """Two buffers in turn: while one is hashed in `pool` (one thread), the other is filled."""
+class _FilePipe:
+    """Collects small pieces into writes of whole chunks."""
 
-    def __init__(self, descriptor: int, path: Path, pool: ThreadPoolExecutor) -> None:
-        self._descriptor, self._path, self._pool = descriptor, path, pool
-        self._buffers = (aligned(CHUNK), aligned(CHUNK))
-        self._hashing: list[Future[None] | None] = [None, None]
-        self._digest = hashlib.sha256()
-        self._current = self._fill = 0
+    def __init__(self, descriptor: int, path: Path) -> None:
+        self._descriptor, self._path = descriptor, path
+        self._buffer = aligned(CHUNK)
+        self._fill = 0
 
     def room(self) -> memoryview:
-        """What is left of the current buffer, or the next one."""
+        """What is left of the buffer, all of it when it was full."""
         if self._fill == CHUNK:
-            self._flush()
-        busy = self._hashing[self._current]
-        if busy is not None:
-            busy.result()
-            self._hashing[self._current] = None
-        return self._buffers[self._current][self._fill :]
+            self.flush()
+        return self._buffer[self._fill :]
 
     def filled(self, count: int) -> None:
         """Take over the next `count` bytes."""
         self._fill += count
 
-    def finish(self) -> str:
-        """Write what is left; the SHA-256 (hex) of everything since the last `finish`."""
-        self._flush()
-        for busy in self._hashing:
-            if busy is not None:
-                busy.result()
-        digest, self._digest = self._digest.hexdigest(), hashlib.sha256()
-        self._hashing = [None, None]
-        return digest
-
-    def _flush(self) -> None:
-        if self._fill:
-            chunk = self._buffers[self._current][: self._fill]
-            self._hashing[self._current] = self._pool.submit(self._digest.update, chunk)
-            _write_all(self._descriptor, chunk, self._path)
-            self._current, self._fill = 1 - self._current, 0
+    def flush(self) -> None:
+        """Write what is left."""
+        _write_all(self._descriptor, self._buffer[: self._fill], self._path)
+        self._fill = 0
 
 
 @contextlib.contextmanager
 def _created(path: Path) -> Generator[int]:
-    """A new file, open for writing: whole and synced at the end, or gone. Raises `Stop`."""
+    """A new file, open for writing: whole at the end, or gone. Raises `Stop`."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         descriptor = os.open(path, flags, 0o644)
@@ -177,10 +187,6 @@ def _created(path: Path) -> Generator[int]:
         raise _cannot_write(path, error) from error
     try:
         yield descriptor
-        try:
-            os.fsync(descriptor)
-        except OSError as error:
-            raise _cannot_write(path, error) from error
     except BaseException:
         _remove(path)
         raise
