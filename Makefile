@@ -9,7 +9,7 @@ STAMP   := $(VENV)/.installed
 export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT  := 0
 
-.PHONY: install demo smollm2 test lint format bench clean
+.PHONY: install demo smollm2 test lint format bench engines test-engines clean
 
 install: $(STAMP)
 
@@ -41,5 +41,26 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Engines on the CPU, to hold children against: 3.5 GB, a few minutes. A venv of its own, because
+# vLLM pins older versions of what the compiler uses. pip has to find CPU builds of torch.
+ENGINES := .venv-engines
+SERVING := $(ENGINES)/.installed
+
+engines: $(SERVING)
+
+$(SERVING): .ci/engines.txt
+	$(PYTHON) -m venv $(ENGINES)
+	$(ENGINES)/bin/python -m pip install --quiet --requirement .ci/engines.txt
+# vLLM asks for torchvision and its kin and gets builds for CUDA, which break the import of every
+# model: "operator torchvision::nms does not exist". Text needs none of them.
+	$(ENGINES)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+# Without dependencies: who serves needs the runtime and its vLLM plugin, not the compiler.
+	$(ENGINES)/bin/python -m pip install --quiet --no-deps --editable .
+	touch $(SERVING)
+
+# About six minutes; `-s` shows the figures.
+test-engines: install engines
+	$(ENGINES)/bin/python -m pytest -s tests/engines
+
 clean:
-	rm -rf $(VENV) .surgery out .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(ENGINES) .surgery out .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -11,6 +11,7 @@ what `runtime.json` says. Not here: kernels and serving.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from surgery_runtime import schema
+from surgery_runtime.classes import KINDS
+from surgery_runtime.hf import class_at
 
 
 def load(directory: str | Path, dtype: torch.dtype | str = "auto") -> nn.Module:
@@ -44,20 +47,26 @@ def load(directory: str | Path, dtype: torch.dtype | str = "auto") -> nn.Module:
         raise ValueError(f"{len(faults)} tensors are missing or misshapen: {', '.join(faults[:5])}")
     for index, (layer, said) in enumerate(zip(model.model.layers, runtime.layers, strict=True)):
         found = shape_of(layer)
+        if found.attention is not None and said.attention is not None:
+            # How keys and values are cached is no property of the modules.
+            cached = replace(found.attention, kv_cache=said.attention.kv_cache)
+            found = replace(found, attention=cached)
         if found != said:
             raise ValueError(f"layer {index} is {found}, and {schema.FILE} says {said}")
     return model.eval()
 
 
 def shape_of(layer: Any) -> schema.Layer:
-    """What a decoder layer of either family is, read off its modules."""
+    """What a decoder layer of any family is, read off its modules."""
     attention: Any = getattr(layer, "self_attn", None)
     mlp: Any = getattr(layer, "mlp", None)
     found: schema.Mlp | None = None
-    if hasattr(mlp, "router"):
-        found = schema.Experts(
-            mlp.router.num_experts, mlp.router.top_k, mlp.experts.intermediate_size
-        )
+    if hasattr(mlp, "experts"):
+        router: Any = mlp.router if hasattr(mlp, "router") else mlp.gate
+        experts: Any = mlp.experts
+        own = hasattr(experts, "intermediate_size")
+        width = experts.intermediate_size if own else experts.intermediate_dim
+        found = schema.Experts(router.num_experts, router.top_k, width)
     elif mlp is not None:
         found = schema.Ffn(mlp.gate_proj.out_features)
     if attention is None:
@@ -67,20 +76,19 @@ def shape_of(layer: Any) -> schema.Layer:
         heads=attention.q_proj.out_features // size,
         kv_heads=attention.k_proj.out_features // size,
         head_dim=size,
-        window=getattr(layer, "window", getattr(attention, "sliding_window", None)),
+        window=_window(layer, attention),
     )
     return schema.Layer(shape, found)
 
 
+def _window(layer: Any, attention: Any) -> int | None:
+    """Ours say it of the layer; stock ones of its attention, or of all layers in the config."""
+    for owner, name in ((layer, "window"), (attention, "sliding_window")):
+        if hasattr(owner, name):
+            return getattr(owner, name)
+    return getattr(attention.config, "sliding_window", None)
+
+
 def _class(model_type: str) -> Any:
-    match model_type:
-        case "gpt_oss_puzzle":
-            from surgery_runtime.hf.modeling_gpt_oss_puzzle import GptOssPuzzleForCausalLM
-
-            return GptOssPuzzleForCausalLM
-        case "nemotron-nas":
-            from surgery_runtime.hf.modeling_decilm import DeciLMForCausalLM
-
-            return DeciLMForCausalLM
-        case _:
-            return AutoModelForCausalLM
+    kind = KINDS.get(model_type)
+    return AutoModelForCausalLM if kind is None else class_at(kind.model)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -29,15 +29,21 @@ class RuntimeFormatError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """Grouped-query attention: `heads` share `kv_heads` keys and values of `head_dim`."""
+    """Grouped-query attention: `heads` share `kv_heads` keys and values of `head_dim`.
+
+    `kv_cache` is how they are cached: `F8_E4M3` goes with the tensors `self_attn.k_scale` and
+    `self_attn.v_scale` of the layer, by which numbers are divided before they are stored.
+    """
 
     heads: int
     kv_heads: int
     head_dim: int
     window: int | None
+    kv_cache: str = "BF16"
 
     def __post_init__(self) -> None:
         _positive(self, "heads", "kv_heads", "head_dim")
+        _texts(self, "kv_cache")
         if self.window is not None:
             _positive(self, "window")
         if self.heads % self.kv_heads:
@@ -81,7 +87,10 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Dtypes:
-    """How numbers are stored: weights outside the experts, experts, cached keys and values."""
+    """How numbers are stored: weights outside the experts, experts, cached keys and values.
+
+    `cache` is what a layer's `kv_cache` may say differently.
+    """
 
     weights: str
     experts: str | None
@@ -186,8 +195,9 @@ def _mlp(value: object, where: str) -> Mlp:
 def _fields(value: object, where: str, kind: Any) -> dict[str, Any]:
     found = _object(value, where)
     names = {field.name for field in fields(kind)}
-    if set(found) != names:
-        different = ", ".join(sorted(set(found) ^ names))
+    needed = {field.name for field in fields(kind) if field.default is MISSING}
+    if not needed <= set(found) <= names:
+        different = ", ".join(sorted((set(found) - names) | (needed - set(found))))
         raise RuntimeFormatError(f"{where}: unknown or missing keys: {different}")
     return found
 
