@@ -28,6 +28,8 @@ _EXPRS = frozenset(get_args(Expr))
 _LEAVES = frozenset(
     (ir.Number, ir.Fact, ir.MachineFact, ir.Metric, ir.ScoreTotal, ir.LayerFact, ir.Is)
 )
+_HOLDERS = (tuple, ir.Selector, ir.LayerSet)
+"""What is no expression and may contain some."""
 _PLAIN = ("span", "dimension", "op", "kind")
 """Fields that contain no expression."""
 
@@ -69,35 +71,42 @@ def offence(expr: Expr) -> Offence | None:
 
 def children(node: object) -> Iterator[Expr]:
     """The expressions directly inside an expression, a selector or a tuple of these."""
+    return iter(_inside(node))
+
+
+def _inside(node: object) -> list[Expr]:
     if isinstance(node, tuple):
         parts = cast("tuple[object, ...]", node)
     else:
         parts = [cast("object", getattr(node, name)) for name in _fields(type(node))]
+    found: list[Expr] = []
     for part in parts:
         if type(part) in _EXPRS:
-            yield cast("Expr", part)
-        elif part is not None:
-            yield from children(part)
+            found.append(cast("Expr", part))
+        elif isinstance(part, _HOLDERS):
+            found += _inside(cast("object", part))
+    return found
 
 
 @functools.cache
 def _fields(kind: type[object]) -> tuple[str, ...]:
     """The fields of a type of `expr.py` that can contain an expression."""
-    if not issubclass(kind, Struct) or kind.__module__ != ir.__name__ or kind in _LEAVES:
+    if kind in _LEAVES or kind not in (*_EXPRS, *_HOLDERS):
         return ()
-    return tuple(name for name in kind.__struct_fields__ if name not in _PLAIN)
+    names = cast("type[Struct]", kind).__struct_fields__
+    return tuple(name for name in names if name not in _PLAIN)
 
 
 def walk(node: object) -> Iterator[Expr]:
     """Every expression inside an expression or selector, each before its parts."""
-    if type(node) in _EXPRS:
-        yield cast("Expr", node)
-    waiting = list(children(node))[::-1]
+    waiting = [cast("Expr", node)] if type(node) in _EXPRS else _inside(node)[::-1]
     while waiting:
         part = waiting.pop()
         yield part
         if type(part) not in _LEAVES:
-            waiting += list(children(part))[::-1]
+            inside = _inside(part)
+            inside.reverse()
+            waiting += inside
 
 
 def global_choices(node: object) -> tuple[Expr, ...]:

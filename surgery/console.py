@@ -24,6 +24,7 @@ _UNDECIDED = frozenset(
         catalog.E0005,
         catalog.E0012,
         catalog.E0208,
+        catalog.E0707,
         catalog.E0802,
         catalog.E0803,
         catalog.E0806,

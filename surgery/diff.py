@@ -146,6 +146,8 @@ def _facts(plan: Plan) -> dict[str, str]:
         facts[place] = lockfile.value_text(d)
         if d.kept is not None:
             facts[f"kept.{place}"] = lockfile.ranges(d.kept)
+        if d.scales is not None:
+            facts[f"scales.{place}"] = lockfile.scales_text(d.scales)
     facts |= {f"table.{name}": digest for name, digest in plan.tables}
     facts |= {f"solver.{key}": value for key, value in plan.solver}
     facts |= {f"metric.{name}": value for name, value in plan.metrics}
@@ -159,11 +161,11 @@ def _facts(plan: Plan) -> dict[str, str]:
 
 
 def _order(address: str) -> tuple[int, int, int, tuple[int, str], str, int]:
-    """Provenance, decisions, evidence, kept lists: the order of the file."""
+    """Provenance, decisions, evidence, kept lists, scales: the order of the file."""
     head, _, rest = address.partition(".")
     rank = ("decision", "stated", *_BARE, "layer", "solver", "objective", "require", "metric")
     section = rank.index(head) if head in rank else len(rank)
-    if head in ("layer", "kept"):
+    if head in ("layer", "kept", "scales"):
         layer, site = rest.removeprefix("layer.").split(".")
         sites = [s.value for s in lockfile.SITES]
         return (section, int(layer), sites.index(site), (0, ""), "", 0)
@@ -197,8 +199,8 @@ def _text(facts: Mapping[str, str]) -> str:
             case "layer":
                 number, _, site = rest.partition(".")
                 layers.setdefault(number, []).append(f"{site}={value}")
-            case "kept":
-                kept.append(f"kept {rest} {value}")
+            case "kept" | "scales":
+                kept.append(f"{head} {rest} {value}")
             case "solver":
                 solver.append(f"{rest}={value}")
             case "require":

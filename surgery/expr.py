@@ -86,7 +86,7 @@ class Is(Struct, frozen=True):
     """`attention is full`: an enumeration test on the layer at hand.
 
     Words: attention full | window | noop | linear; ffn dense | noop | linear; experts (a layer
-    with a router) moe; `layer` first | last.
+    with a router) moe; kv_cache bf16 | fp8; `layer` first | last.
     """
 
     span: Span

@@ -229,6 +229,8 @@ _TESTS: Mapping[tuple[str, str], Callable[[Layer], bool]] = {
     ("ffn", "noop"): lambda n: n.mlp is None,
     ("ffn", "linear"): lambda _n: False,
     ("experts", "moe"): lambda n: isinstance(n.mlp, Experts),
+    ("kv_cache", "bf16"): lambda n: n.attention is not None and n.attention.kv_dtype == "bf16",
+    ("kv_cache", "fp8"): lambda n: n.attention is not None and n.attention.kv_dtype == "fp8_e4m3",
 }
 
 

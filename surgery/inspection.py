@@ -16,11 +16,12 @@ from itertools import groupby
 from pathlib import Path
 
 from msgspec import Struct
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from surgery import catalog, sizes
+from surgery.arch.cache import scaled_layers
 from surgery.diagnostics import Stop
-from surgery.ir import Attention, Experts, Ffn, Layer, Model, TensorSpec
+from surgery.ir import Attention, Experts, Ffn, Layer, Model, Site, TensorSpec
 from surgery.passes.resolve import read_config, read_model
 from surgery.sources.fetched import Fetched
 from surgery.tensors.headers import Stored, open_checkpoint
@@ -35,7 +36,7 @@ class Row(Struct, frozen=True):
     """One layer. `attention` and `mlp` say what it is, where the family is known.
 
     `params` is `None` where it cannot be told (packed weights of an unknown family); `kv` are
-    bytes of KV cache per token (BF16).
+    bytes of KV cache per token, in BF16 unless there are scales for FP8.
     """
 
     layer: int
@@ -80,10 +81,30 @@ def inspect(directory: Path, cache: Path) -> Inspection:
         if stop.diagnostic.code is not catalog.E0401:
             raise
         return _foreign(name, directory)
-    return _known(name, model)
+    return _known(name, _with_scales(model, directory))
 
 
 # ---- families that are data ------------------------------------------------------------------
+
+
+def _with_scales(model: Model, directory: Path) -> Model:
+    """The model with the KV caches that its scales make FP8; a parent has none of its own."""
+    stored = open_checkpoint(directory).tensors
+    scaled = scaled_layers(stored)
+    specs = (
+        TensorSpec(name, stored[name].shape, stored[name].dtype, (), n, Site.ATTENTION, size, 0)
+        for n, names in scaled.items()
+        for name in names
+        for size in (stored[name].nbytes,)
+    )
+    layers = (_cached(layer) if layer.index in scaled else layer for layer in model.layers)
+    return replace(model, layers=tuple(layers), tensors=(*model.tensors, *specs))
+
+
+def _cached(layer: Layer) -> Layer:
+    if layer.attention is None:
+        return layer
+    return replace(layer, attention=replace(layer.attention, kv_dtype="fp8_e4m3"))
 
 
 def _known(model_type: str, model: Model) -> Inspection:
@@ -115,7 +136,8 @@ def _attention(block: Attention | None) -> str:
     if block is None:
         return "no attention"
     sees = "full" if block.window is None else f"window {format_tokens(block.window)} tok"
-    return f"{sees}, {block.heads} heads, {block.kv_heads} KV, of {block.head_dim}"
+    cached = "" if block.kv_dtype == "bf16" else " in FP8"
+    return f"{sees}, {block.heads} heads, {block.kv_heads} KV, of {block.head_dim}{cached}"
 
 
 def _mlp(block: Ffn | Experts | None) -> str:

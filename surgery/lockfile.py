@@ -4,9 +4,9 @@ In: `Plan`, or the text of one. Out: canonical text (same plan, same bytes), or 
 an unknown version, key or shape with E0808 at the line: a lock file is no configuration. Not
 here: JSON and how a plan comes about (`plan.py`).
 
-Four paragraphs, by volatility: provenance, decisions, evidence, kept lists. Fields are separated
-by one space and never aligned across rows, so that one changed layer is one changed line. Texts
-of candidates contain neither blanks nor `#`.
+Four paragraphs, by volatility: provenance, decisions, evidence, kept lists and scales. Fields are
+separated by one space and never aligned across rows, so that one changed layer is one changed line.
+Texts of candidates contain neither blanks nor `#`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from msgspec.structs import replace
 
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Help, Label, Stop
-from surgery.ir import Decision, Evidence, Plan, Site
+from surgery.ir import Decision, Evidence, Plan, Scales, Site
 from surgery.source import Source, Span
+from surgery.units import float32, format_scale
 
 VERSION = 1
 DIGEST = 16
@@ -40,6 +41,9 @@ _NAMED = re.compile(rf"(.*\S) {_HASH.pattern}")
 _SITE = re.compile(rf"([a-z]+)=([^\s#=]+)(?:#([0-9a-f]{{{ARTEFACT}}}))?")
 _LAYER = re.compile(r"layer ([0-9]{2}|[1-9][0-9]{2,5})((?: \S+)+)")
 _EVIDENCE = re.compile(r"(@\S+) (.+?) (<=|>=|==|<|>) (.+)")
+_SCALED = re.compile(r"layer\.([0-9]{2,6})\.([a-z]+) (\S+ \S+)")
+_NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,14})?(?:e[-+][0-9]{2})?"
+_SCALES = re.compile(rf"{_NUMBER} {_NUMBER}")
 _KEPT = re.compile(r"layer\.([0-9]{2,6})\.([a-z]+) (\S+)")
 # Seven digits: no block has ten million slices, and a forged range must not fill the memory.
 _RANGE = re.compile(r"(0|[1-9][0-9]{0,6})(?:-([1-9][0-9]{0,6}))?")
@@ -69,7 +73,12 @@ def text(plan: Plan) -> str:
     kept = tuple(
         f"kept {address(d.layer, d.site)} {ranges(d.kept)}" for d in plan.decisions if d.kept
     )
-    paragraphs = (provenance, decision_lines(plan), evidence, kept)
+    scales = tuple(
+        f"scales {address(d.layer, d.site)} {scales_text(d.scales)}"
+        for d in plan.decisions
+        if d.scales
+    )
+    paragraphs = (provenance, decision_lines(plan), evidence, (*kept, *scales))
     return "\n\n".join("\n".join(lines) for lines in paragraphs if lines) + "\n"
 
 
@@ -92,6 +101,22 @@ def value_text(decided: Decision) -> str:
 def address(layer: int, site: Site) -> str:
     """`layer.03.experts`: how findings and differences name a site."""
     return f"layer.{layer:02}.{site.value}"
+
+
+def scales_text(scales: Scales) -> str:
+    """The scales of K and V, in the fewest digits that give them back."""
+    return f"{format_scale(scales.k)} {format_scale(scales.v)}"
+
+
+def scales_of(text: str) -> Scales | None:
+    """The scales that `scales_text` wrote; `None` for any other text."""
+    if not _SCALES.fullmatch(text):
+        return None
+    try:
+        found = Scales(*(float32(float(part)) for part in text.split(" ")))
+    except OverflowError:
+        return None
+    return found if min(found.k, found.v) > 0 and scales_text(found) == text else None
 
 
 def ranges(numbers: Iterable[int]) -> str:
@@ -232,6 +257,8 @@ class _Reader(Struct):
                 self.metrics[name] = value
             case "kept":
                 self.kept(rest)
+            case "scales":
+                self.scales(rest)
             case "table":
                 shape = f"name sha256:<{DIGEST} hex digits>"
                 name, digest = self.match(_NAMED, rest.lstrip(" "), shape)
@@ -281,6 +308,16 @@ class _Reader(Struct):
         if kept is None:
             self.refuse("a kept list is not canonical", "ascending, runs joined: `0-5,9`")
         self.decisions[place] = replace(self.decisions[place], kept=kept)
+
+    def scales(self, rest: str) -> None:
+        layer, site, told = self.match(_SCALED, rest, "layer.00.site 0.01 0.02")
+        place = next((p for p in self.decisions if address(*p) == f"layer.{layer}.{site}"), None)
+        if place is None or self.decisions[place].scales is not None:
+            self.refuse(f"no decision for `layer.{layer}.{site}`", "or told twice")
+        scales = scales_of(told)
+        if scales is None:
+            self.refuse("scales are not canonical", "two numbers above 0, in the fewest digits")
+        self.decisions[place] = replace(self.decisions[place], scales=scales)
 
     def assembled(self) -> Plan:
         fields = self.fields

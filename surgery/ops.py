@@ -1,4 +1,4 @@
-"""What a child tensor is made of: one parent tensor and one operation.
+"""What a child tensor is made of: one parent tensor and one operation, or one measured number.
 
 In: decisions of `edits/`. Out: `Output`, which `tensors/stream.py` streams to disk, `scoring/`
 loads into memory, and the provenance manifest lists. The set is closed and every operation is
@@ -43,7 +43,40 @@ class MeanHeads(Struct, frozen=True):
     head_dim: int
 
 
-TensorOp: TypeAlias = Copy | Take | MeanHeads
+class Constant(Struct, frozen=True):
+    """One float32 number of no parent tensor; `how` says what it was measured by, for people."""
+
+    value: float
+    how: str = ""
+
+
+class Unpack(Struct, frozen=True):
+    """MXFP4 experts in BF16, exactly: [experts, out, blocks, 16] -> [count, in, out].
+
+    `source` holds the blocks, `scales` their exponents; the result is turned as Transformers has
+    it, and experts beyond those of the source are zero.
+    """
+
+    source: str
+    scales: str
+    count: int
+
+
+class Pad(Struct, frozen=True):
+    """The parent tensor, its first axis made `count` long with entries that are all `fill`."""
+
+    source: str
+    count: int
+    fill: float = 0.0
+
+
+Cut: TypeAlias = Copy | Take | MeanHeads
+"""What is made of a parent tensor, without a change of its dtype, for a child."""
+
+Growth: TypeAlias = Unpack | Pad
+"""What is made of a child's tensor for a twin of it."""
+
+TensorOp: TypeAlias = Cut | Constant | Growth
 
 
 class Output(Struct, frozen=True):

@@ -45,11 +45,12 @@ def group_size(counts: Sequence[int]) -> int:
 
 def kinds(layers: Iterable[Layer]) -> tuple[Kind, ...]:
     """The kinds of KV cache of a model: full attention first, then by falling window."""
-    alike: dict[tuple[int, int, int | None], Attention] = {}
-    counts: Counter[tuple[int, int, int | None]] = Counter()
+    alike: dict[tuple[object, ...], Attention] = {}
+    counts: Counter[tuple[object, ...]] = Counter()
     for attention in (layer.attention for layer in layers):
         if attention is not None:
-            key = (attention.kv_heads, attention.head_dim, attention.window)
+            # Heads and dtype: a page then holds another number of tokens, which takes a group, too.
+            key = (attention.kv_heads, attention.head_dim, attention.window, attention.kv_dtype)
             alike.setdefault(key, attention)
             counts[key] += 1
     return padded([(alike[key], count) for key, count in counts.items()])
@@ -58,15 +59,16 @@ def kinds(layers: Iterable[Layer]) -> tuple[Kind, ...]:
 def padded(counts: Iterable[tuple[Attention, int]]) -> tuple[Kind, ...]:
     """Kinds with their slots, from the number of layers that are like each attention block."""
     present = sorted(((a, n) for a, n in counts if n), key=lambda pair: _order(pair[0]))
-    # Heads alone make no groups: the engine then gives every layer pages of its own size.
+    # Heads and dtypes alone make no groups: every layer then gets pages of its own size.
     if len({attention.window for attention, _ in present}) < 2:
         return tuple(Kind(attention, count, count) for attention, count in present)
     size = group_size([count for _, count in present])
     return tuple(Kind(attention, n, -(-n // size) * size) for attention, n in present)
 
 
-def _order(attention: Attention) -> tuple[bool, int, int]:
-    return attention.window is not None, -(attention.window or 0), -attention.kv_heads
+def _order(attention: Attention) -> tuple[bool, int, int, str]:
+    windowed, size = attention.window is not None, attention.window or 0
+    return windowed, -size, -attention.kv_heads, attention.kv_dtype
 
 
 def held_and_wasted(found: Iterable[Kind], tokens: int) -> tuple[int, int]:

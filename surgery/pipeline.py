@@ -21,6 +21,7 @@ from surgery.progress import Progress, silent
 
 if TYPE_CHECKING:
     from surgery.passes.emit import Emitted
+    from surgery.passes.exchange import Known
     from surgery.passes.judge import Judgement
 
 _T = TypeVar("_T")
@@ -32,9 +33,9 @@ class Options(Struct, frozen=True):
     library: Path
     cache: Path
     settings: Mapping[str, str] = field(default_factory=dict[str, str])
+    progress: Progress = silent
     tables: tuple[Path, ...] = ()
     """Scores, costs and kept lists that others measured, in place of ours."""
-    progress: Progress = silent
 
 
 class Planned(Struct, frozen=True):
@@ -128,6 +129,18 @@ def plan(path: str, sink: Sink, options: Options) -> Planned | None:
         return None
 
 
+def recall(path: str, sink: Sink, options: Options) -> Known | None:
+    """What the library knows already of what a plan needs; measures nothing."""
+    from surgery.passes import exchange
+
+    run = _Run(sink, options)
+    try:
+        spec, space = _expanded(path, run, None)
+        return run.step("recall", lambda: exchange.run(spec, space, run.library))
+    except Halt:
+        return None
+
+
 def compile(
     path: str, sink: Sink, options: Options, out: Path | None, plan: Path | None
 ) -> Compiled | None:
@@ -187,12 +200,15 @@ def _planned(path: str, run: _Run, out: Out | None = None) -> Planned:
 
 
 def _ranked(spec: Spec, space: Space, run: _Run) -> Space | None:
-    """Rankings take weights; a plan that is made of a config alone leaves them open."""
-    from surgery.passes import rank
+    """Rankings and scales take weights; a plan that is made of a config alone leaves them open."""
+    from surgery.passes import calibrate, rank
 
     if not space.model.files:
-        return rank.deferred(spec, space, run.sink)
-    return rank.run(spec, space, run.library, run.sink, run.options.progress)
+        ranked = rank.deferred(spec, space, run.sink)
+        return ranked and calibrate.deferred(ranked)
+    arguments = (run.library, run.sink, run.options.progress)
+    ranked = rank.run(spec, space, *arguments)
+    return ranked and calibrate.run(spec, ranked, *arguments)
 
 
 def _foresee(spec: Spec, space: Space, sink: Sink) -> None:

@@ -9,8 +9,8 @@ A `Plan` may hold full digests (fresh from `build`, and in JSON); the text short
 digits, 6 for an artefact. So `parse(text(p)) == short(p)`, and a plan that was read from text is
 its own `short`.
 
-Why the kept lists are in the file: together with the parent they are all that cutting needs, so
-a committed plan rebuilds its checkpoint after the library is gone, and a reader sees which
+Why kept lists and scales are in the file: together with the parent they are all that cutting needs,
+so a committed plan rebuilds its checkpoint after the library is gone, and a reader sees which
 experts survive. They come last because nobody reviews them, and stay outside the decision hash
 because the artefact suffix of a decision (`64#314537`) already depends on them.
 """
@@ -26,7 +26,18 @@ from msgspec.structs import asdict, replace
 
 from surgery import catalog
 from surgery.diagnostics import Code, Diagnostic, Stop
-from surgery.ir import Candidate, Cost, Decision, Evidence, Measured, Plan, Site, Space, Spec
+from surgery.ir import (
+    Candidate,
+    Cost,
+    Decision,
+    Evidence,
+    Measured,
+    Plan,
+    Scales,
+    Site,
+    Space,
+    Spec,
+)
 from surgery.lockfile import ARTEFACT, address, canonical, decision, parse, short, text
 from surgery.units import format_bytes, format_params, format_tokens, significant
 
@@ -72,7 +83,9 @@ def build(
         parent=(space.model.source, space.model.digest),
         library=measured.digest,
         toolchain=toolchain,
-        decisions=tuple(Decision(c.layer, c.site, c.text, c.artefact, c.kept) for c in chosen),
+        decisions=tuple(
+            Decision(c.layer, c.site, c.text, c.artefact, c.kept, c.scales) for c in chosen
+        ),
         solver=solver,
         objective=objective,
         requirements=requirements,
@@ -107,7 +120,7 @@ def _scores(measured: Measured, chosen: Sequence[Candidate]) -> tuple[tuple[str,
 
 
 def chosen(plan: Plan, space: Space) -> tuple[Candidate, ...]:
-    """The candidates that a plan decides on, with its kept lists, in the order of the space.
+    """The candidates that a plan decides on, with its kept lists and scales, in space order.
 
     Needs no library: the plan lists what every selecting edit keeps. Raises `Stop` (E0801) when
     the space does not offer a decision, or the plan leaves a site undecided.
@@ -128,7 +141,8 @@ def chosen(plan: Plan, space: Space) -> tuple[Candidate, ...]:
         match = next((c for c in same if c.changed is edited), same[0] if same else None)
         if match is None:
             raise _stale(plan, f"the spec offers no `{decision.text}` for `{where}`")
-        found.append(replace(match, kept=decision.kept, artefact=_artefact(match, decision)))
+        told = replace(match, kept=decision.kept, scales=decision.scales)
+        found.append(replace(told, artefact=_artefact(match, decision)))
     return tuple(found)
 
 
@@ -175,13 +189,21 @@ def to_json(plan: Plan) -> str:
         "library": plan.library,
         "tables": dict(plan.tables),
         "toolchain": plan.toolchain,
-        "decisions": [asdict(d) | {"site": d.site.value} for d in plan.decisions],
+        "decisions": [_decision_json(d) for d in plan.decisions],
         "solver": dict(plan.solver),
         "objective": {"text": plan.objective[0], "value": plan.objective[1]},
         "requirements": [asdict(r) for r in plan.requirements],
         "metrics": dict(plan.metrics),
     }
     return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+
+def _decision_json(decided: Decision) -> dict[str, object]:
+    """One decision; `scales` only where there are any."""
+    made: dict[str, object] = {**asdict(decided), "site": decided.site.value}
+    del made["scales"]
+    scales = decided.scales
+    return made if scales is None else made | {"scales": {"k": scales.k, "v": scales.v}}
 
 
 def from_json(content: str, name: str = "<json>") -> Plan:
@@ -222,13 +244,14 @@ def _plan_of(data: Mapping[str, object]) -> Plan:
 
 def _decision_of(data: object) -> Decision:
     found = cast("dict[str, object]", data)
-    kept = found["kept"]
+    kept, scales = found["kept"], cast("dict[str, float] | None", found.get("scales"))
     return Decision(
         layer=int(cast("int", found["layer"])),
         site=Site(str(found["site"])),
         text=str(found["text"]),
         artefact=str(found["artefact"]),
         kept=None if kept is None else tuple(int(n) for n in cast("list[int]", kept)),
+        scales=None if scales is None else Scales(float(scales["k"]), float(scales["v"])),
     )
 
 

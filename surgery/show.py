@@ -55,7 +55,10 @@ def _notes(plan: Plan) -> list[str]:
     lines = [f"  given      {name} ({digest[:_SHORT]})" for name, digest in plan.tables]
     for site in SITES:
         left_open = [d.layer for d in unlisted(plan) if d.site is site]
-        if left_open:
+        if left_open and site is Site.ATTENTION:
+            which = f"the KV cache of layers {format_layers(left_open, ' ')}"
+            lines.append(f"  no scales  {which}: that takes the weights")
+        elif left_open:
             which = f"which {site.value} are kept in {format_layers(left_open, ' ')}"
             lines.append(f"  not ranked {which}: that takes the weights")
     return ["\n".join(lines)] if lines else []

@@ -11,20 +11,20 @@ a window clamps what is held): 2 * kv_heads * head_dim * bytes * min(n, window),
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from surgery.ir import Attention, Block, Cost, Model, Scenario, Site, TensorSpec
 from surgery.ops import Output
 
-KV_BYTES = 2
-"""Bytes of one cached number: BF16."""
+KV_BYTES: Mapping[str, int] = {"bf16": 2, "fp8_e4m3": 1}
+"""Bytes of one cached number, by `Attention.kv_dtype`."""
 
 
 def kv_per_token(block: Block | None) -> int:
-    """KV bytes that one token adds to one layer: 2 * kv_heads * head_dim * 2."""
+    """KV bytes that one token adds to one layer: 2 * kv_heads * head_dim * bytes of a number."""
     if not isinstance(block, Attention):
         return 0
-    return 2 * block.kv_heads * block.head_dim * KV_BYTES
+    return 2 * block.kv_heads * block.head_dim * KV_BYTES[block.kv_dtype]
 
 
 def block_cost(block: Block | None, parts: Iterable[TensorSpec | Output]) -> Cost:

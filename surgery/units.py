@@ -9,6 +9,7 @@ field wants (`surgery/checking/`).
 from __future__ import annotations
 
 import functools
+import struct
 from collections.abc import Iterable
 from fractions import Fraction
 
@@ -172,6 +173,17 @@ def format_tokens(value: float | Fraction) -> str:
     """A length in tokens: `8K` where it is a multiple of 1024, else plain digits."""
     number = int(value)
     return f"{number // 1024}K" if number >= 1024 and number % 1024 == 0 else str(number)
+
+
+def float32(value: float) -> float:
+    """The nearest float32, as Python's wider float."""
+    return float(struct.unpack("<f", struct.pack("<f", value))[0])
+
+
+def format_scale(value: float) -> str:
+    """A float32 in the fewest digits, at least four, that give it back."""
+    texts = (f"{value:.{digits}g}" for digits in range(4, 10))
+    return next(text for text in texts if float32(float(text)) == value)
 
 
 def format_layers(indices: Iterable[int], separator: str = ", ") -> str:

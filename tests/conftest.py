@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,48 @@ def make_gpt_oss(directory: Path, **changes: object) -> Path:
     return directory
 
 
+def make_qwen3_moe(directory: Path, **changes: object) -> Path:
+    """A 4-layer random Qwen3-MoE in BF16: 8 experts top-2, but for layer 1, an FFN of 96."""
+    fields: dict[str, object] = {
+        "intermediate_size": 96,
+        "moe_intermediate_size": 32,
+        "num_experts": 8,
+        "mlp_only_layers": [1],
+        "norm_topk_prob": True,
+    }
+    return _make_sparse(directory, "Qwen3Moe", fields | changes)
+
+
+def make_mixtral(directory: Path, **changes: object) -> Path:
+    """A 4-layer random Mixtral in BF16: 8 experts of 64, top-2, no window."""
+    fields: dict[str, object] = {"intermediate_size": 64, "num_local_experts": 8}
+    return _make_sparse(directory, "Mixtral", fields | changes)
+
+
+def _make_sparse(directory: Path, name: str, changes: dict[str, object]) -> Path:
+    torch, transformers = untyped("torch"), untyped("transformers")
+    directory.mkdir(parents=True)
+    vocabulary = write_tokenizer(directory)
+    fields: dict[str, object] = {
+        "hidden_size": 64,
+        "num_hidden_layers": 4,
+        "num_experts_per_tok": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "vocab_size": vocabulary,
+        "max_position_embeddings": 256,
+        "bos_token_id": None,
+        "eos_token_id": vocabulary - 1,
+        "initializer_range": 0.15,
+    }
+    config = getattr(transformers, f"{name}Config")(**(fields | changes))
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{name}ForCausalLM")(config)
+    model.to(torch.bfloat16).save_pretrained(directory)
+    return directory
+
+
 class Workplace(Struct, frozen=True):
     """A folder with two tiny parents and text, and a way to run the command line in it."""
 
@@ -160,6 +202,25 @@ def parents(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("parents")
     make_llama(folder / "llama")
     make_gpt_oss(folder / "gpt_oss")
+    write_text(folder / "text.jsonl")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def hf_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One home for code that Transformers copies from checkpoints: a process can have no two."""
+    dynamic = untyped("transformers.dynamic_module_utils")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dynamic, "HF_MODULES_CACHE", str(tmp_path_factory.mktemp("modules")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def sparse_parents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds `qwen3_moe/`, `mixtral/` and `text.jsonl`; read only by agreement."""
+    folder = tmp_path_factory.mktemp("sparse")
+    make_qwen3_moe(folder / "qwen3_moe")
+    make_mixtral(folder / "mixtral")
     write_text(folder / "text.jsonl")
     return folder
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,23 @@ minimize damage
 {emits}
 """
 
-TEMPLATES = {"llama": LLAMA, "gpt_oss": GPT_OSS, "mxfp4": GPT_OSS, "tinymoe": TINYMOE}
+DENSE_CHOICE = """choose ffn in layers[1] {{
+  keep
+  width 64 by channel_contribution(text)
+  noop
+}}
+require"""
+QWEN3_MOE = GPT_OSS.replace("experts in layers", "experts in layers except layers[1]").replace(
+    "require", DENSE_CHOICE
+)
+TEMPLATES = {
+    "llama": LLAMA,
+    "gpt_oss": GPT_OSS,
+    "mxfp4": GPT_OSS,
+    "tinymoe": TINYMOE,
+    "mixtral": GPT_OSS,
+    "qwen3_moe": QWEN3_MOE,
+}
 
 ATTENTION, FFN, EXPERTS = Site.ATTENTION, Site.FFN, Site.EXPERTS
 
@@ -271,12 +287,8 @@ def measured_logits(case: Case, tokens: torch.Tensor = TOKENS) -> torch.Tensor:
 
 
 @pytest.fixture(scope="session")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The three tiny parents, and a home for code that Transformers copies from checkpoints."""
+def bench(tmp_path_factory: pytest.TempPathFactory, hf_modules: None) -> Path:
+    """The three tiny parents, where checkpoints may bring code."""
     folder = tmp_path_factory.mktemp("bench")
     make_parents(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        import transformers.dynamic_module_utils as dynamic
-
-        patch.setattr(dynamic, "HF_MODULES_CACHE", str(folder / "modules"))
-        yield folder
+    return folder

@@ -8,7 +8,7 @@ missing block writes nothing, pooled heads are equal heads, a window is a mask.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -123,7 +123,23 @@ GPT_OSS_CHOICES = (
         ranked_by("retain", 3, "router_contribution", 27),
     ),
 )
-CHOICES = {"llama": LLAMA_CHOICES, "gpt_oss": GPT_OSS_CHOICES}
+QWEN3_MOE_CHOICES = (
+    GPT_OSS_CHOICES[0],
+    replace(GPT_OSS_CHOICES[1], selector=layers((0, 0), (2, 3))),
+    choose(
+        Site.FFN,
+        layers((1, 1)),
+        alternative("keep"),
+        ranked_by("width", 64, "channel_contribution", 24),
+        alternative("noop", line=25),
+    ),
+)
+CHOICES = {
+    "llama": LLAMA_CHOICES,
+    "gpt_oss": GPT_OSS_CHOICES,
+    "mixtral": GPT_OSS_CHOICES,
+    "qwen3_moe": QWEN3_MOE_CHOICES,
+}
 
 
 def bench(
@@ -262,8 +278,27 @@ def _block_channels(layer: Any, candidate: Candidate) -> None:
 
 def _never_route(layer: Any, candidate: Candidate) -> None:
     assert candidate.kept is not None
-    bias = layer.mlp.router.bias
-    bias[sorted(set(range(len(bias))) - set(candidate.kept))] = -1e30
+    mlp = layer.mlp
+    if hasattr(mlp, "router"):
+        bias = mlp.router.bias
+        bias[sorted(set(range(len(bias))) - set(candidate.kept))] = -1e30
+    else:
+        forbid(mlp.gate, set(range(len(mlp.gate.weight))) - set(candidate.kept))
+
+
+def forbid(gate: Any, experts: Iterable[int]) -> None:
+    """Put the logits of some experts of a router without a bias at minus infinity."""
+    gone, renormalised = sorted(experts), getattr(gate, "norm_topk_prob", True)
+
+    def forward(hidden: torch.Tensor) -> Any:
+        logits = hidden.reshape(-1, gate.weight.shape[1]) @ gate.weight.T
+        logits[:, gone] = -torch.inf
+        weights, chosen = logits.softmax(-1).topk(gate.top_k, dim=-1)
+        if renormalised:
+            weights = weights / weights.sum(-1, keepdim=True)
+        return logits, weights, chosen
+
+    gate.forward = forward
 
 
 def reference_kl(parent: Any, child: Any, tokens: torch.Tensor, tail: int) -> torch.Tensor:

@@ -43,6 +43,9 @@ _evidence = st.builds(
 )
 
 
+_tables = st.tuples(st.sampled_from(["scores.csv", "my scores.parquet", "a#1.csv"]), _digest)
+
+
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
     """Plans in canonical order with shortened digests: what a file can hold."""
@@ -61,6 +64,7 @@ def plans(draw: st.DrawFn) -> Plan:
             requirements=tuple(draw(st.lists(_evidence, max_size=4))),
             metrics=tuple(metrics.items()),
             stated=draw(st.one_of(st.none(), _digest)),
+            tables=draw(st.lists(_tables, max_size=2, unique_by=lambda t: t[0]).map(tuple)),
         )
     )
 

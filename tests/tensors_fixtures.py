@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 
 from surgery.ir import Model, TensorSpec
-from surgery.ops import Output, TensorOp
+from surgery.ops import Cut, Output
 from surgery.tensors.headers import DTYPE_BYTES, open_checkpoint
 from surgery.tensors.ops import NUMPY, Array
 from surgery.tensors.stream import result_shape
@@ -90,7 +90,7 @@ def bare_model(directory: Path, weights: Mapping[str, int] | None = None) -> Mod
     )
 
 
-def output(model: Model, name: str, op: TensorOp) -> Output:
+def output(model: Model, name: str, op: Cut) -> Output:
     """The child tensor `name` that `op` makes, with its exact size."""
     spec = next(tensor for tensor in model.tensors if tensor.name == op.source)
     shape = result_shape(op, spec.shape)

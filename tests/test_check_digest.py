@@ -139,7 +139,8 @@ OTHER = [
     ("expect @shape parent.layers == 36", "require @shape parent.layers == 36"),
     ("0.5 * reach", "0.25 * reach"),
     ("minimize", "maximize"),
-    ("fp8_e4m3", "bf16"),
+    ("dtype = fp8_e4m3 scales = kv.max_calibrated(text)", "dtype = bf16"),
+    ("kv.max_calibrated(text)", "kv.mse_calibrated(text)"),
     ("tokens = 1M tok", "tokens = 2M tok"),
 ]
 

@@ -38,7 +38,8 @@ def test_a_glance_hashes_nothing_and_finds_what_is_known(
     assert not cache.exists()
     known = resolved(spec(parents, "local", "llama"), cache)
     assert resolve.glance(spec(parents, "local", "llama"), cache) == known
-    assert replace(before, directory=known.directory, digest=known.digest) == known
+    hashed = {"digest": known.digest, "contents": known.contents, "stamps": known.stamps}
+    assert replace(before, directory=known.directory, **hashed) == known
 
 
 def test_a_glance_at_what_is_not_there_or_not_right(parents: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from measuring_fixtures import bench, dataset, tokens
+from measuring_fixtures import Bench, bench, dataset, tokens
 from msgspec import Struct, field
 
 from surgery.checking import tables
@@ -32,26 +33,46 @@ class _Sums(Struct):
 
 
 def _expert(mlp: Any, expert: int, token: Any) -> Any:
-    """gpt-oss' expert, written out: float64 [hidden]."""
+    """An expert, written out: gpt-oss', or a plain gated one. float64 [hidden]."""
     experts = mlp.experts
-    gate_up = token @ experts.gate_up_proj[expert].double() + experts.gate_up_proj_bias[expert]
-    gate, up = gate_up[0::2].clamp(max=7.0), gate_up[1::2].clamp(-7.0, 7.0)
+    gate_up, down = experts.gate_up_proj[expert].double(), experts.down_proj[expert].double()
+    if not hasattr(mlp, "router"):
+        gate, up = (gate_up @ token).chunk(2)
+        return down @ (gate * torch.sigmoid(gate) * up)
+    both = token @ gate_up + experts.gate_up_proj_bias[expert]
+    gate, up = both[0::2].clamp(max=7.0), both[1::2].clamp(-7.0, 7.0)
     inner = (up + 1) * gate * torch.sigmoid(1.702 * gate)
-    return inner @ experts.down_proj[expert].double() + experts.down_proj_bias[expert]
+    return inner @ down + experts.down_proj_bias[expert]
+
+
+def _logits(mlp: Any, hidden: Any) -> Any:
+    """gpt-oss' router has a bias, the gates of the others have none."""
+    if hasattr(mlp, "router"):
+        return hidden @ mlp.router.weight.to(hidden.dtype).T + mlp.router.bias
+    return hidden @ mlp.gate.weight.to(hidden.dtype).T
 
 
 def _output(mlp: Any, logits: Any, token: Any) -> tuple[Any, list[int], Any]:
-    """The native layer: the best experts of these logits, their softmax, their sum."""
-    best = logits.argsort(descending=True)[: mlp.router.top_k].tolist()
-    weights = logits[best].softmax(0)
+    """The native layer: the best experts of these logits, their weights, their sum."""
+    best = logits.argsort(descending=True)[: _top_k(mlp)].tolist()
+    if hasattr(mlp, "router"):
+        weights = logits[best].softmax(0)
+    else:
+        weights = logits.softmax(0)[best]
+        if getattr(mlp.gate, "norm_topk_prob", True):
+            weights = weights / weights.sum()
     parts = (w * _expert(mlp, e, token) for e, w in zip(best, weights, strict=True))
     return sum(parts), best, weights
+
+
+def _top_k(mlp: Any) -> int:
+    return (mlp.router if hasattr(mlp, "router") else mlp.gate).top_k
 
 
 def _reference(mlp: Any, hidden: Any) -> _Sums:
     sums = _Sums()
     for token in hidden.double():
-        logits = mlp.router.weight.double() @ token + mlp.router.bias
+        logits = _logits(mlp, token)
         whole, best, weights = _output(mlp, logits, token)
         for expert, weight in zip(best, weights.tolist(), strict=True):
             norm = float(_expert(mlp, expert, token).norm())
@@ -60,6 +81,7 @@ def _reference(mlp: Any, hidden: Any) -> _Sums:
             sums.weighted[expert] += weight * norm
             sums.norm[expert] += norm
             sums.square[expert] += norm**2
+        for expert in range(8):
             unavailable = logits.clone()
             unavailable[expert] = -torch.inf
             without, rerouted, _ = _output(mlp, unavailable, token)
@@ -97,19 +119,35 @@ def _entering(mlp: Any) -> list[Any]:
     return found
 
 
-def test_every_criterion_is_what_its_formula_says(parents: Path, tmp_path: Path) -> None:
-    made = bench(parents, "gpt_oss", tmp_path, dataset(take=2, length=48))
-    parent, batch = load_parent(made.model), tokens(made)
+@pytest.fixture
+def toy(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+    """A parent of a family; `qwen3_moe plain` uses the weights of chosen experts as they are."""
+    name, _, plain = str(request.param).partition(" ")
+    parents = request.getfixturevalue("parents" if name == "gpt_oss" else "sparse_parents")
+    text = dataset(take=2, length=48)
+    made = bench(parents, name, tmp_path, text)
+    if plain:
+        path = made.model.directory / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(config | {"norm_topk_prob": False}), encoding="utf-8")
+        made = bench(parents, name, tmp_path, text)
+    return made
+
+
+@pytest.mark.parametrize(
+    "toy", ["gpt_oss", "mixtral", "qwen3_moe", "qwen3_moe plain"], indirect=True
+)
+def test_every_criterion_is_what_its_formula_says(toy: Bench) -> None:
+    parent, batch = load_parent(toy.model), tokens(toy)
     entered = [_entering(parent.module.model.layers[layer].mlp) for layer in range(4)]
-    watched = [(layer, Site.EXPERTS) for layer in (1, 2)]
+    watched = [(layer, Site.EXPERTS) for layer in (2, 3)]
     with torch.inference_mode():
         found = activations.collect(parent, [batch], watched, batch.numel())
-        for layer in (1, 2):
+        for layer in (2, 3):
             mlp: Any = parent.module.model.layers[layer].mlp
             hidden: Any = entered[layer][0].flatten(0, 1)
             sums = _reference(mlp, hidden)
-            logits = hidden @ mlp.router.weight.T + mlp.router.bias
-            orders = logits.argsort(dim=-1, descending=True, stable=True).tolist()
+            orders = _logits(mlp, hidden).argsort(dim=-1, descending=True, stable=True).tolist()
             expected = {
                 "removal": sums.removal,
                 "router_contribution": sums.weighted,
@@ -119,7 +157,7 @@ def test_every_criterion_is_what_its_formula_says(parents: Path, tmp_path: Path)
                 "msan": _means(sums.square, sums.count),
                 "frequency": sums.count,
                 "weighted_frequency": sums.gate,
-                "ranked_choice": _election(orders, mlp.router.top_k),
+                "ranked_choice": _election(orders, _top_k(mlp)),
             }
             assert expected.keys() == set(tables.CRITERIA["rank_experts"]) - {"random"}
             for criterion, values in expected.items():
@@ -127,6 +165,22 @@ def test_every_criterion_is_what_its_formula_says(parents: Path, tmp_path: Path)
                 assert got == pytest.approx(values, rel=1e-4), criterion
             rankings = {tuple(sorted(range(8), key=lambda e: v[e])) for v in expected.values()}
             assert len(rankings) > 3, "the toy must tell criteria apart"
+
+
+def test_a_router_that_is_sure_leaves_no_infinities() -> None:
+    """One expert takes all of the softmax: what is left of it still has weights."""
+    logits = torch.tensor([[900.0, 3.0, 2.0, -5.0]], dtype=torch.float64)
+    outputs = torch.eye(3, dtype=torch.float64)[None]
+    for renormalised in (True, False):
+        style = routing.Style("gate", renormalised)
+        found = routing.removals(
+            logits.log_softmax(-1), torch.tensor([[0, 1, 2]]), outputs, 2, style
+        )
+        rest = logits[0, 1:].softmax(0)
+        weights = rest[:2] / rest[:2].sum() if renormalised else rest[:2]
+        change = torch.cat([torch.ones(1), weights])
+        assert float(found[0]) == pytest.approx(float(change.square().mean()))
+        assert bool(found.isfinite().all())
 
 
 def test_voters_are_the_same_whatever_the_batches(

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from surgery import catalog, ir
 from surgery.checking import fields
+from surgery.checking.blocks import EMITS, STEPS
 from surgery.checking.fields import Block
 from surgery.checking.names import unknown
 from surgery.checking.scope import Check, Scope
-from surgery.checking.tables import EMITS, STEPS
 from surgery.checking.types import whole
 from surgery.checking.values import Entity, Items, Word
 from surgery.diagnostics import Label
@@ -31,7 +31,7 @@ def emit(check: Check, node: ast.Emit) -> ir.Emit | None:
     if not node.path.value:
         check.error(catalog.E0309, "an output needs a path", node.path.span, "empty")
         return None
-    backend, judge = values.get("backend"), values.get("judge")
+    backend, judge, scheme = (values.get(name) for name in ("backend", "judge", "kv_scheme"))
     return ir.Emit(
         node.head.to(node.path.span),
         kind,
@@ -40,6 +40,7 @@ def emit(check: Check, node: ast.Emit) -> ir.Emit | None:
         backend.text if isinstance(backend, Word) else None,
         whole(values["context"]) if "context" in values else None,
         judge.name if isinstance(judge, Entity) else None,
+        scheme.text if isinstance(scheme, Word) else None,
     )
 
 

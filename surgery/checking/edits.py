@@ -1,11 +1,11 @@
-"""Edits: `choose` and `apply`.
+"""Edits: `choose`.
 
-In: their statements. Out: `ir.Choice`s; what has no back end yet is noted instead (whole sites,
-single alternatives, every `apply`). Reports sites and edits that do not exist (E0201), arguments,
-rankings and initialisers that an edit does not take or cannot do without (E0303), values it
-cannot have (E0302, E0309), and alternatives listed twice (E0202); warns of a `choose` with a single
-alternative (W0719). Which values a model allows is
-not known here (`passes/expand.py`).
+In: its statements. Out: `ir.Choice`s, and `ir.Facet`s for what is chosen about a site besides; what
+has no back end yet is noted instead (whole sites, single alternatives). Reports sites and edits
+that do not exist (E0201), arguments, rankings and initialisers that an edit does not take or cannot
+do without (E0303), values it cannot have (E0302, E0309), and alternatives listed twice (E0202);
+warns of a `choose` with a single alternative (W0719). `apply` has a file of its own (`apply.py`).
+Which values a model allows is not known here (`passes/expand.py`).
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from surgery import catalog, ir
-from surgery.checking import fields
-from surgery.checking.fields import Block
 from surgery.checking.layers import layer_condition, selector
 from surgery.checking.names import quoted, unknown
 from surgery.checking.repairs import import_edit, one_of, only, removing
 from surgery.checking.scope import Check, Scope
-from surgery.checking.tables import APPLY_SITES, EDITS, READY_SITES, EditRule
+from surgery.checking.tables import EDITS, FACETS, READY_SITES, EditRule
 from surgery.checking.types import Misfit, fit
 from surgery.checking.values import Failed, Made, noun
 from surgery.diagnostics import Diagnostic, Edit, Fix, Help, Label, Safety
@@ -31,7 +29,7 @@ from surgery.source import Span
 _FIRST = {"keep": -1}
 
 
-def choose(check: Check, node: ast.Choose) -> ir.Choice | None:
+def choose(check: Check, node: ast.Choose) -> ir.Choice | ir.Facet | None:
     """`choose SITE in LAYERS { ... }`; `None` after a report, or when it has no back end yet."""
     scope = Scope(check.main)
     site = node.site.text
@@ -39,32 +37,44 @@ def choose(check: Check, node: ast.Choose) -> ir.Choice | None:
         unknown(check, "site", node.site, EDITS, "a `choose` can change")
         return None
     chosen = selector(check, node.where, scope)
-    found: list[ir.Alternative] = []
-    good = chosen is not None
-    later: list[tuple[Span, ir.Alternative, str]] = []
-    for each in node.alternatives:
-        if isinstance(each, ast.Keep):
-            found.append(ir.Alternative(each.span, "keep", clause=each.span))
-            continue
-        made = _edit(check, each, site, scope)
-        if made is None:
-            good = False
-        elif reason := _not_ready(each, site, made):
-            later += [(each.span, one, reason) for one in made]
-        else:
-            found += made
-    if not good or chosen is None or _repeated(check, found):
+    offered = _offered(check, node, scope)
+    if offered is None or chosen is None or _repeated(check, offered[0]):
         return None
-    if len(found) + len(later) == 1 and not check.main.tree.has_hole(node.span):
+    found, later = offered
+    if len(found) + len(later) == 1:
         _single(check, node)
-    if site not in READY_SITES:
+    if site not in (*READY_SITES, *FACETS):
         check.later(node.head, f"`choose {site}`")
         check.meaning.append(("choose", site, chosen, tuple(a for _, a, _ in later)))
         return None
     for span, one, reason in later:
         check.later(span, reason)
         check.meaning.append(("choose", site, chosen, one))
-    return ir.Choice(node.head, ir.Site(site), chosen, tuple(sorted(found, key=_order(site))))
+    alternatives = tuple(sorted(found, key=_order(site)))
+    if site in FACETS:
+        return ir.Facet(node.head, ir.FacetKind(site), chosen, alternatives)
+    return ir.Choice(node.head, ir.Site(site), chosen, alternatives)
+
+
+def _offered(
+    check: Check, node: ast.Choose, scope: Scope
+) -> tuple[list[ir.Alternative], list[tuple[Span, ir.Alternative, str]]] | None:
+    """The alternatives, and apart from them those without a back end; `None` after a report."""
+    found: list[ir.Alternative] = []
+    later: list[tuple[Span, ir.Alternative, str]] = []
+    good = True
+    for each in node.alternatives:
+        if isinstance(each, ast.Keep):
+            found.append(ir.Alternative(each.span, "keep", clause=each.span))
+            continue
+        made = _edit(check, each, node.site.text, scope)
+        if made is None:
+            good = False
+        elif reason := _not_ready(each, node.site.text, made):
+            later += [(each.span, one, reason) for one in made]
+        else:
+            found += made
+    return (found, later) if good else None
 
 
 def _order(site: str) -> Callable[[ir.Alternative], tuple[int, int]]:
@@ -90,6 +100,8 @@ def _not_ready(node: ast.Edit, site: str, made: tuple[ir.Alternative, ...]) -> s
 
 def _single(check: Check, node: ast.Choose) -> None:
     """W0719: legal, as the identity or a fixed edit, but perhaps not what was meant."""
+    if check.main.tree.has_hole(node.span):
+        return
     message = f"`choose {node.site.text}` has one alternative, so it decides nothing"
     one = Label(node.alternatives[0].span, "the only alternative")
     labels = (Label(node.head, "nothing to decide", primary=True), one)
@@ -161,7 +173,8 @@ def _ranked(
     owner, point, _ = rule.example.partition(".")
     if point and owner not in scope.module.imports:
         edits.insert(0, import_edit(scope.module.source, scope.module.tree, owner))
-    return (Help(f"rank them by `{text}`", Fix(tuple(edits), Safety.UNSAFE)),)
+    help = f"rank them by `{text}`" if rule.asks != "scales" else f"scale them by `{text}`"
+    return (Help(help, Fix(tuple(edits), Safety.UNSAFE)),)
 
 
 def _values(
@@ -199,11 +212,12 @@ def _ranking(
     if node.by is None:
         if not rule.rankings:
             return ()
-        message = f"`{rule.name}` needs a ranking to decide what stays"
+        message = f"`{rule.name}` needs {rule.asks}"
         at = node.args[-1].span.end if node.args else node.name.span.end
         place = Span(node.span.source, at, at)
         helps = _ranked(rule, scope, place, only(scope.module, "dataset"), " by ")
-        return _wrong(check, rule, node.name.span, message, "by what ranking", *helps)
+        label = "by what ranking" if rule.asks != "scales" else "scaled by what"
+        return _wrong(check, rule, node.name.span, message, label, *helps)
     value = check.value(node.by, scope)
     if isinstance(value, Failed):
         return None
@@ -212,16 +226,23 @@ def _ranking(
         help = _clause("by", node, node.by)
         return _wrong(check, rule, node.by.span, message, "not needed", help)
     if isinstance(value, Made) and value.name in rule.rankings:
-        criterion = value.text("criterion") or value.name
-        return (ir.Ranking(node.by.span, criterion, value.entity("data")),)
+        return (ranking(value, node.by.span),)
     what = f"`{node.by.span.text}`" if isinstance(value, Made) else noun(value)
     message = f"`{rule.name}` cannot choose what it keeps by {what}"
     notes = (f"it takes {rule.ranked}",)
     label = "a ranking of another kind" if noun(value) == "a ranking" else "not a ranking"
+    if rule.asks == "scales":
+        message, label = f"`{rule.name}` cannot be scaled by {what}", "no scales"
     data = value.entity("data") if isinstance(value, Made) else None
     helps = _ranked(rule, scope, node.by.span, data or only(scope.module, "dataset"))
     check.error(catalog.E0302, message, node.by.span, label, notes=notes, helps=helps)
     return None
+
+
+def ranking(value: Made, span: Span) -> ir.Ranking:
+    """What a ranking, or scales, are made by."""
+    criterion = value.text("criterion") or value.text("method")
+    return ir.Ranking(span, criterion or value.name.removesuffix("_scales"), value.entity("data"))
 
 
 def _init(
@@ -245,21 +266,3 @@ def _init(
     notes = (f"it takes {quoted(rule.inits, 'or')}",)
     check.error(catalog.E0302, message, node.init.span, "does not fit", notes=notes, helps=helps)
     return None
-
-
-# ---- apply -----------------------------------------------------------------------------------
-
-
-def apply(check: Check, node: ast.Apply) -> None:
-    """`apply kv_cache { ... }`: checked, and noted as having no back end yet."""
-    if node.site.text not in APPLY_SITES:
-        unknown(check, "site", node.site, APPLY_SITES, "an `apply` can change")
-        return
-    scope = Scope(check.main)
-    where = selector(check, node.where, scope) if node.where else None
-    block = Block(f"apply {node.site.text}", node.head, node.span, node.fields)
-    values = fields.read(check, block, scope)
-    if values is None or (node.where and where is None):
-        return
-    check.later(node.head, f"`apply {node.site.text}`")
-    check.meaning.append(("apply", node.site.text, where, tuple(sorted(values.items()))))

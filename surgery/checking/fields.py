@@ -1,6 +1,6 @@
 """Fields of blocks: which exist, which must be there, what each may hold.
 
-In: the fields of a block and its rules (`tables.BLOCKS`). Out: values by name. Reports
+In: the fields of a block and its rules (`blocks.BLOCKS`). Out: values by name. Reports
 unknown fields (E0206), missing ones (E0207), fields given twice (E0202), and values that a field
 cannot hold (E0302, E0306, E0309).
 """
@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from surgery import catalog
+from surgery.checking.blocks import BLOCKS, FieldRule
 from surgery.checking.names import quoted
 from surgery.checking.repairs import of_type, one_of, only, replacing, similar
 from surgery.checking.scope import Check, Scope
-from surgery.checking.tables import BLOCKS, FieldRule
 from surgery.checking.types import Misfit, fit
 from surgery.checking.values import DIMENSIONS, Failed, Items, Value, Word
 from surgery.diagnostics import Edit, Fix, Help, Label, Safety
@@ -59,7 +59,7 @@ def read(check: Check, block: Block, scope: Scope) -> Mapping[str, Value] | None
     # What could not be read is not missing either.
     unread = scope.module.tree.has_hole(block.whole)
     if missing and len(found) == len(block.fields) and not unread:
-        _missing(check, block, missing, scope)
+        report_missing(check, block, missing, scope)
     return values if good and not missing else None
 
 
@@ -74,7 +74,8 @@ def _unknown(check: Check, block: Block, field: ast.Field) -> None:
     check.error(catalog.E0206, message, span, "unknown field", notes=(note,), helps=helps)
 
 
-def _missing(check: Check, block: Block, missing: list[FieldRule], scope: Scope) -> None:
+def report_missing(check: Check, block: Block, missing: list[FieldRule], scope: Scope) -> None:
+    """E0207, with the fields and an example of each to fill in."""
     names = quoted(rule.name for rule in missing)
     fix = Fix((_completed(block, missing, scope),), Safety.DISPLAY)
     message = f"{_article(block.kind)} needs {names}"

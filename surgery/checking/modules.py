@@ -24,6 +24,9 @@ from surgery.source import Source, Span
 MAX_DEPTH = 16
 """Longest chain of imports."""
 
+MAX_ERRORS = 50
+"""Errors after which no more are told."""
+
 _STANDARD = Path(__file__).parent.parent / "std"
 
 Named: TypeAlias = (
@@ -96,6 +99,7 @@ class _Loader:
         self.sink = sink
         self.root = root
         self.texts = texts
+        self.errors = 0
         self.done: dict[str, Module] = {}
 
     def module(
@@ -131,6 +135,9 @@ class _Loader:
         note: str = "",
         helps: tuple[Help, ...] = (),
     ) -> None:
+        self.errors += 1
+        if self.errors > MAX_ERRORS:
+            return
         labels, notes = (Label(at, label, primary=True), *also), (note,) if note else ()
         self.sink.report(Diagnostic(code, message, labels, notes=notes, helps=helps))
 

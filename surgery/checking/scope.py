@@ -14,10 +14,13 @@ from msgspec.structs import replace
 
 from surgery.checking.modules import Module, Named
 from surgery.checking.values import Entity, EntityType, Failed, Value
-from surgery.diagnostics import Code, Diagnostic, Help, Label, Sink
+from surgery.diagnostics import Code, Diagnostic, Help, Label, Sink, Stop
 from surgery.grammar import ast
 from surgery.ir import NotYet
 from surgery.source import Span
+
+MAX_ERRORS = 50
+"""Errors after which the rest is not looked at."""
 
 
 class Scope(Struct, frozen=True):
@@ -53,6 +56,7 @@ class Check(Struct):
     not_yet: dict[NotYet, None] = field(default_factory=dict[NotYet, None])
     meaning: list[object] = field(default_factory=list[object])
     work: int = 0
+    errors: int = 0
     price: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
 
     def value(self, node: ast.Expr, scope: Scope) -> Value:
@@ -75,5 +79,12 @@ class Check(Struct):
     ) -> Failed:
         """Report a mistake; returns what it leaves in place of a value."""
         labels = (Label(span, label, primary=True), *also)
-        self.sink.report(Diagnostic(code, message, labels, notes=notes, helps=helps))
+        self.report(Diagnostic(code, message, labels, notes=notes, helps=helps))
         return Failed(span)
+
+    def report(self, diagnostic: Diagnostic) -> None:
+        """Report a mistake that has been put into words; the last one of many ends the check."""
+        self.errors += 1
+        if self.errors > MAX_ERRORS:
+            raise Stop(diagnostic)
+        self.sink.report(diagnostic)

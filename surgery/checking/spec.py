@@ -35,13 +35,13 @@ class Wishes(Struct, frozen=True):
 def assemble(
     check: Check,
     model: ir.ModelDecl,
-    choices: tuple[ir.Choice, ...],
+    offers: tuple[ir.Choice | ir.Facet, ...],
     wishes: Wishes,
     emits: tuple[ir.Emit, ...],
 ) -> ir.Spec:
     """The spec; there must be an objective."""
     assert wishes.objective is not None
-    used = _used(check, choices, wishes)
+    used = _used(check, offers, wishes)
     world = _reached(check, (*used, *(("dataset", each.judge) for each in emits if each.judge)))
     machines = _sorted(world, ir.Machine)
     scenarios = _sorted(world, ir.Scenario)
@@ -50,7 +50,7 @@ def assemble(
     inputs = _inputs(check)
     # Not the emits: where a child is written, in which shards and what judges it decide nothing.
     decided = _reached(check, used)
-    told = (*(entity.decl for entity in decided if entity.type != "model"), *inputs, *choices)
+    told = (*(entity.decl for entity in decided if entity.type != "model"), *inputs, *offers)
     expected = (("expect", each) for each in wishes.expects)
     meaning = (model, *told, *wishes.requirements, wishes.objective, *expected, *check.meaning)
     return ir.Spec(
@@ -62,20 +62,22 @@ def assemble(
         scenarios=scenarios,
         datasets=datasets,
         scores=scores,
-        choices=tuple(sorted(choices, key=_order)),
+        choices=tuple(sorted((o for o in offers if isinstance(o, ir.Choice)), key=_order)),
         expects=tuple(sorted(wishes.expects, key=_by_label)),
         requirements=tuple(sorted(wishes.requirements, key=_by_label)),
         objective=wishes.objective,
         emits=tuple(sorted(emits, key=lambda each: (each.kind, each.path))),
         not_yet=tuple(sorted(check.not_yet, key=lambda each: (each.what, each.span.start))),
         meaning=meaning,
+        facets=tuple(sorted((o for o in offers if isinstance(o, ir.Facet)), key=_order)),
     )
 
 
-def _order(choice: ir.Choice) -> tuple[int, int, str]:
+def _order(offer: ir.Choice | ir.Facet) -> tuple[int, int, str]:
     """Choices by site and first layer written."""
-    first = min((pick.low for pick in choice.selector.include.picks or ()), default=0)
-    return (list(ir.Site).index(choice.site), first, canonical(choice))
+    picks = offer.selector.include.picks if offer.selector else None
+    first = min((pick.low for pick in picks or ()), default=0)
+    return (list(ir.Site).index(offer.site), first, canonical(offer))
 
 
 def _by_label(each: ir.Requirement) -> tuple[str, str]:
@@ -104,11 +106,13 @@ def _sorted(world: list[Entity], kind: type[_D]) -> tuple[_D, ...]:
     return tuple(each.decl for each in found if isinstance(each.decl, kind))
 
 
-def _used(check: Check, choices: tuple[ir.Choice, ...], wishes: Wishes) -> tuple[_Key, ...]:
+def _used(
+    check: Check, offers: tuple[ir.Choice | ir.Facet, ...], wishes: Wishes
+) -> tuple[_Key, ...]:
     """What the spec declares and what it refers to."""
     return (
         *(key for key in check.entities if key[1] in check.main.items),
-        *(key for choice in choices for one in choice.alternatives for key in _texts(one)),
+        *(key for offer in offers for one in offer.alternatives for key in _texts(one)),
         *(key for each in (*wishes.expects, *wishes.requirements) for key in _names(each.expr)),
         *(_names(wishes.objective.expr) if wishes.objective else ()),
     )

@@ -1,7 +1,8 @@
-"""The vocabulary of the language: functions, metrics, facts, words, edits and fields, as data.
+"""The vocabulary of the language: functions, metrics, facts, words and edits, as data.
 
 In: nothing. Out: tables. Everything that the check accepts by name stands here once, with its
 type and a sentence of documentation, so that messages can list it (and an editor complete it).
+Fields of blocks are in `blocks.py`.
 """
 
 from __future__ import annotations
@@ -115,6 +116,7 @@ FUNCTIONS: Mapping[str, Builtin] = {
 CONSTANTS: Mapping[str, tuple[str, str]] = {
     "logits": ("outputs", "what the model predicts"),
     "mean": ("init", "average neighbouring heads (paper B, appendix A)"),
+    "unit_scales": ("scales", "K and V as they are: scale 1, what an engine does unless told"),
 }
 """Names with a fixed meaning: their type and documentation."""
 
@@ -131,7 +133,7 @@ CRITERIA: Mapping[str, tuple[str, ...]] = {
         "ranked_choice",
         "random",
     ),
-    "calibrated_scales": ("max",),
+    "calibrated_scales": ("max", "percentile_99.9", "percentile_99.99", "percentile_99.999", "mse"),
 }
 """What the first argument of a function may say."""
 
@@ -199,6 +201,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "attention": ("full", "window", "noop", "linear"),
     "ffn": ("dense", "noop", "linear"),
     "experts": ("moe",),
+    "kv_cache": ("bf16", "fp8"),
     "layer": ("first", "last"),
 }
 """What `is` can test: `attention is full`."""
@@ -211,7 +214,7 @@ class EditRule(Struct, frozen=True):
 
     `value` is the type of its argument ("" for none), `rankings` what may follow `by` (then it
     must), `inits` what may follow `init`, the default first. `ranked` says in words what follows
-    `by`, and `example` is one.
+    `by`, and `example` is one. `asks` says what that is good for.
     """
 
     name: str
@@ -222,6 +225,7 @@ class EditRule(Struct, frozen=True):
     ready: bool = True
     ranked: str = ""
     example: str = ""
+    asks: str = "a ranking to decide what stays"
 
     @property
     def signature(self) -> str:
@@ -264,120 +268,25 @@ EDITS: Mapping[str, tuple[EditRule, ...]] = {
     ),
     "layer": (EditRule("noop", "remove the layer", ready=False),),
     "block": (EditRule("noop", "remove attention and FFN together", ready=False),),
-    "kv_cache": (EditRule("fp8_e4m3", "store K and V in FP8", ready=False),),
-    "router": (EditRule("active", "send each token to n experts", "count", ready=False),),
+    "kv_cache": (
+        EditRule(
+            "fp8_e4m3",
+            "store K and V in FP8, with one scale for each in a layer",
+            rankings=("calibrated_scales", "unit_scales"),
+            ranked="scales, such as `max_calibrated` of std/kv.surg",
+            example="kv.max_calibrated(text)",
+            asks="scales",
+        ),
+    ),
+    "router": (EditRule("active", "send each token to n experts", "count"),),
 }
 """Alternatives by what a `choose` changes, in the order of plans."""
 
 READY_SITES = ("attention", "ffn", "experts")
 """What a `choose` can change today."""
 
-# ---- fields ----------------------------------------------------------------------------------
-
-
-class FieldRule(Struct, frozen=True):
-    """One field of a block.
-
-    `type` as in `values.py`; `words` are values that are words; `many` asks for a list.
-    Numbers must be constants, `count` and `tok` whole, and all at least `least`.
-    """
-
-    name: str
-    type: str
-    doc: str
-    required: bool = False
-    words: tuple[str, ...] = ()
-    many: bool = False
-    least: int = 1
-    example: str = ""
-
-
-_FREEZE = FieldRule(
-    "freeze",
-    "",
-    "what training must not change",
-    words=("experts", "router", "attention", "ffn", "embeddings", "norms"),
-    many=True,
-)
-
-BLOCKS: Mapping[str, tuple[FieldRule, ...]] = {
-    "local model": (),
-    "hf model": (FieldRule("revision", "text", "commit that is wanted"),),
-    "gguf model": (FieldRule("sha256", "text", "digest of the file"),),
-    "wheel model": (FieldRule("sha256", "text", "digest of the GGUF file inside"),),
-    "device": (
-        FieldRule("memory", "bytes", "memory of one GPU", required=True, example="80GB"),
-        FieldRule(
-            "bandwidth",
-            "rate",
-            "bytes per second of its memory",
-            required=True,
-            example="3.35TB / 1 s",
-        ),
-        FieldRule("compute", "compute", "dense BF16 operations per second"),
-        FieldRule("interconnect", "rate", "to the other GPUs, both directions together"),
-    ),
-    "machine": (
-        FieldRule("tensor_parallel", "count", "GPUs that share every layer"),
-        FieldRule("memory", "bytes", "memory of one GPU"),
-        FieldRule("bandwidth", "rate", "memory bandwidth of one GPU"),
-        FieldRule("compute", "compute", "dense BF16 operations per second of one GPU"),
-        FieldRule("interconnect", "rate", "between GPUs, both directions together"),
-    ),
-    "scenario": (
-        FieldRule("prefill", "tok", "tokens in", required=True, example="4K tok"),
-        FieldRule("decode", "tok", "tokens out", required=True, example="4K tok"),
-        FieldRule(
-            "batch", "count", "sequences at once", required=True, words=("fit",), example="fit"
-        ),
-    ),
-    "dataset": (
-        FieldRule("take", "count", "number of samples", required=True, example="256"),
-        FieldRule("length", "tok", "tokens per sample", required=True, example="1K tok"),
-        FieldRule("seed", "count", "decides which samples", least=0),
-    ),
-    "score": (FieldRule("tail", "tok", "count only the last so many tokens of each sample"),),
-    "apply kv_cache": (
-        FieldRule("dtype", "", "how K and V are stored", required=True, words=("fp8_e4m3", "bf16")),
-        FieldRule("scales", "scales", "how they are scaled"),
-    ),
-    "apply router": (FieldRule("active", "count", "experts per token", required=True),),
-    "distill": (
-        FieldRule("teacher", "model", "whose outputs to match", required=True, example="parent"),
-        FieldRule("data", "dataset", "what to train on", required=True),
-        FieldRule("tokens", "tok", "how much", required=True, example="50M tok"),
-        FieldRule("length", "tok", "tokens per sample", required=True, example="1K tok"),
-        FieldRule("loss", "divergence", "what to minimise", required=True, example="kl(logits)"),
-        _FREEZE,
-    ),
-    "reinforce": (
-        FieldRule(
-            "effort",
-            "",
-            "how long to think",
-            required=True,
-            words=("low", "medium", "high"),
-            many=True,
-        ),
-        FieldRule("tasks", "text", "kinds of problem", required=True, many=True),
-        FieldRule("length_penalty", "ratio", "price of a long answer", least=0),
-        _FREEZE,
-    ),
-    "average": (FieldRule("of", "step", "steps whose weights to average", True, many=True),),
-    "emit checkpoint": (
-        FieldRule("shard", "bytes", "largest size of one file"),
-        FieldRule("judge", "dataset", "text that the finished child is judged on"),
-    ),
-    "emit runtime": (
-        FieldRule("backend", "", "what executes it", words=("triton",)),
-        FieldRule("context", "tok", "longest sequence to serve"),
-    ),
-}
-"""Fields by kind of block."""
-
-APPLY_SITES = ("kv_cache", "router")
-STEPS = ("distill", "reinforce", "average")
-EMITS = ("checkpoint", "runtime")
+FACETS: Mapping[str, str] = {"kv_cache": "attention", "router": "experts"}
+"""What a `choose` or an `apply` can change about a site, beside what is chosen there."""
 
 BUILT_IN = frozenset({*FUNCTIONS, *CONSTANTS, *METRICS, *LAYER_FACTS, *WORDS})
 """Names that a spec cannot define, because they mean something without a definition."""

@@ -47,7 +47,7 @@ def mixed(check: Check, verb: str, left: Operand, right: Operand) -> Failed:
         first, second = second, first
     message = f"cannot {verb} {first} {_JOINTS[verb]} {second}"
     helps = (*_rewritten(culprit, other), *_other_metric(other, culprit))
-    check.sink.report(Diagnostic(catalog.E0301, message, labels, helps=helps))
+    check.report(Diagnostic(catalog.E0301, message, labels, helps=helps))
     return Failed(left[0].span.to(right[0].span))
 
 

@@ -17,6 +17,8 @@ NAMES = (
     "diff",
     "inspect",
     "verify",
+    "twin",
+    "library",
     "explain",
     "lsp",
 )

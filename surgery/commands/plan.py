@@ -46,12 +46,12 @@ def command(
     options.tell(sink, findings)
     if planned is None:
         sys.exit(console.exit_code(sink))
-    from surgery import edits, report
+    from surgery import report
 
     options.stopping(lambda: console.write_plan(planned.plan, target), findings)
     click.echo(report.planned(planned))
-    if edits.unlisted(planned.plan):
-        click.echo(f"\nWritten to {target}. Plan again where the weights are, to rank and compile.")
+    if not planned.space.model.files:
+        click.echo(f"\nWritten to {target}. To compile, plan again where the weights are.")
         return
     folder = [] if planned.spec.emits else ["-o", f"out/{Path(spec).stem}"]
     kept = [] if library == options.DEFAULT_LIBRARY else ["--library", str(library)]

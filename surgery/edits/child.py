@@ -1,9 +1,9 @@
 """What the child is made of: its tensors, its layers, and the identity of an edited block.
 
 In: the parent and one candidate, or the chosen ones. Out: `ops.Output`s in the parent's canonical
-order under the parent's names, `Layer`s, and artefact hashes. Refuses with `ValueError`, because
-earlier passes rule it out: a candidate that selects and is not ranked, a kept list that does not
-fit, a site chosen twice.
+order under names that the parent has, `Layer`s, and artefact hashes. Refuses with `ValueError`,
+because earlier passes rule it out: a candidate that selects and is not ranked, a kept list that
+does not fit, a site chosen twice.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from itertools import pairwise
 from msgspec.structs import replace
 
 from surgery.edits.edit import copied
+from surgery.edits.facets import added, missing, scaled
 from surgery.edits.registry import argument, known
 from surgery.ir import (
     Alternative,
@@ -26,6 +27,7 @@ from surgery.ir import (
     Ffn,
     Layer,
     Model,
+    Scales,
     Site,
     TensorSpec,
 )
@@ -70,7 +72,8 @@ def cut(
         raise ValueError(f"{edit.name} at {site} is not ranked yet")
     else:
         _verify_kept(kept, value, block)
-    return tuple(edit.cut(tensor, block, value, kept) for tensor in tensors)
+    parts = (edit.cut(tensor, block, value, kept) for tensor in tensors)
+    return tuple(part for part in parts if part is not None)
 
 
 def _verify_kept(kept: tuple[int, ...], value: int, block: Block) -> None:
@@ -87,31 +90,37 @@ def _verify_kept(kept: tuple[int, ...], value: int, block: Block) -> None:
 def outputs(model: Model, candidate: Candidate) -> tuple[Output, ...]:
     """The child tensors of one site, in the parent's canonical order; none for a no-op.
 
-    Raises `ValueError` for a candidate that selects and has not been ranked.
+    What a facet adds comes last. Raises `ValueError` for a candidate that selects and has not been
+    ranked, or needs scales and has none.
     """
     tensors = block_tensors(model, candidate.layer, candidate.site)
+    return _outputs(tensors, model, candidate)
+
+
+def _outputs(
+    tensors: tuple[TensorSpec, ...], model: Model, candidate: Candidate
+) -> tuple[Output, ...]:
+    if scaled(candidate) and candidate.scales is None:
+        raise ValueError(f"{candidate.address} has no scales yet")
     block = model.layers[candidate.layer].block(candidate.site)
-    return cut(tensors, block, candidate.site, candidate.alternative, candidate.kept)
+    parts = cut(tensors, block, candidate.site, candidate.alternative, candidate.kept)
+    return (*parts, *added(tensors, candidate.facet, candidate.scales))
 
 
 def child_outputs(model: Model, chosen: tuple[Candidate, ...]) -> tuple[Output, ...]:
-    """Every tensor of the child, in the parent's canonical order.
+    """Every tensor of the child, in canonical (name) order.
 
     Sites that `chosen` does not mention, and all tensors outside the sites, are copied. Raises
     `ValueError` if a site is chosen twice or a candidate is not ranked.
     """
     by_site = _by_site(chosen)
     grouped = site_tensors(model)
-    made: dict[str, Output] = {}
-    for (layer, site), candidate in by_site.items():
-        block = model.layers[layer].block(site)
-        parts = cut(grouped[layer, site], block, site, candidate.alternative, candidate.kept)
-        made.update((part.name, part) for part in parts)
-    return tuple(
-        made[tensor.name] if (tensor.layer, tensor.site) in by_site else copied(tensor)
-        for tensor in model.tensors
-        if (tensor.layer, tensor.site) not in by_site or tensor.name in made
-    )
+    made = [
+        copied(tensor) for tensor in model.tensors if (tensor.layer, tensor.site) not in by_site
+    ]
+    for place, candidate in by_site.items():
+        made += _outputs(grouped[place], model, candidate)
+    return tuple(sorted(made, key=lambda output: output.name))
 
 
 def child_layers(model: Model, chosen: tuple[Candidate, ...]) -> tuple[Layer, ...]:
@@ -145,48 +154,71 @@ def artefact(model: Model, candidate: Candidate) -> str:
     """SHA-256, 64 hex digits, of what makes an edited block: "" for the parent's own.
 
     Covers the parent's digest, names, shapes and dtypes of the block's tensors, the edit with its
-    argument and initialiser, and the kept list. Which ranking made the list does not count, only
-    the list. Raises `ValueError` for a candidate that selects and has not been ranked.
+    argument and initialiser, the kept list, the facet and its scales. Which ranking made the list
+    does not count, only the list. Raises `ValueError` for a candidate that selects and has not been
+    ranked, or needs scales and has none.
     """
-    alternative = candidate.alternative
-    if alternative is None or not candidate.changed:
+    if not candidate.changed:
         return ""
-    edit = known(candidate.site, alternative.edit)
-    if edit.selects and candidate.kept is None:
-        raise ValueError(f"{candidate.address} is not ranked yet")
-    return _identity(model, candidate, alternative, {"kept": candidate.kept})
+    if what := missing(candidate):
+        raise ValueError(f"{candidate.address} {what}")
+    return _identity(model, candidate, {"kept": candidate.kept})
 
 
 def unranked(model: Model, candidate: Candidate) -> Candidate:
-    """The candidate that selects with the artefact hash of a block that is not ranked yet.
+    """The candidate with the artefact hash of a block that lacks its kept list or scales.
 
-    Covers what `artefact` covers, and the criterion in place of the kept list: such a block has a
+    Covers what `artefact` covers, and the criterion in place of what is missing: such a block has a
     size and a place in a plan, and cannot be made.
     """
+    if not missing(candidate):
+        return replace(candidate, artefact=artefact(model, candidate))
     alternative = candidate.alternative
-    if alternative is None or alternative.by is None:
-        raise ValueError(f"{candidate.address} selects nothing")
-    open_end: dict[str, object] = {"kept": "not ranked yet", "by": alternative.by.criterion}
-    made = _identity(model, candidate, alternative, open_end)
-    return replace(candidate, kept=None, artefact=made)
+    open_end: dict[str, object] = {"kept": candidate.kept}
+    if alternative is not None and alternative.by is not None and candidate.kept is None:
+        open_end = {"kept": "not ranked yet", "by": alternative.by.criterion}
+    return replace(candidate, artefact=_identity(model, candidate, open_end))
 
 
-def _identity(
-    model: Model, candidate: Candidate, alternative: Alternative, kept: Mapping[str, object]
-) -> str:
-    edit = known(candidate.site, alternative.edit)
+def _identity(model: Model, candidate: Candidate, kept: Mapping[str, object]) -> str:
+    alternative, facet = candidate.alternative, candidate.facet
+    name, value, init = "keep", 0, None
+    if alternative is not None and alternative.edit != "keep":
+        edit = known(candidate.site, alternative.edit)
+        name, value = edit.name, argument(alternative)
+        init = alternative.init or next(iter(edit.inits), None)
     tensors = block_tensors(model, candidate.layer, candidate.site)
     subject = {
         "tool": TOOL_MAJOR,
         "parent": model.digest,
         "tensors": [[t.name, list(t.shape), t.dtype] for t in tensors],
-        "edit": edit.name,
-        "argument": argument(alternative),
-        "init": alternative.init or next(iter(edit.inits), None),
+        "edit": name,
+        "argument": value,
+        "init": init,
         **kept,
     }
+    if facet is not None:
+        subject["facet"] = [facet.edit, argument(facet), _scaling(candidate)]
     text = json.dumps(subject, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def _scaling(candidate: Candidate) -> object:
+    """The scales of a candidate; how they would be found where they are missing."""
+    if not scaled(candidate):
+        return None
+    if candidate.scales is not None:
+        return [candidate.scales.k, candidate.scales.v]
+    by = candidate.facet.by if candidate.facet else None
+    return f"not calibrated yet: {by.criterion if by else 'unknown'}"
+
+
+def calibrated(model: Model, candidate: Candidate, scales: Scales) -> Candidate:
+    """The candidate with the scales of its KV cache, and its artefact hash unless that is open."""
+    if not scaled(candidate) or min(scales.k, scales.v) <= 0:
+        raise ValueError(f"{candidate.address} cannot have the scales {scales}")
+    filled = replace(candidate, scales=scales)
+    return filled if missing(filled) else replace(filled, artefact=artefact(model, filled))
 
 
 def ranked(model: Model, candidate: Candidate, kept: tuple[int, ...]) -> Candidate:
@@ -196,4 +228,4 @@ def ranked(model: Model, candidate: Candidate, kept: tuple[int, ...]) -> Candida
         raise ValueError(f"{candidate.address} selects nothing")
     _verify_kept(kept, argument(candidate.alternative), block)
     filled = replace(candidate, kept=kept)
-    return replace(filled, artefact=artefact(model, filled))
+    return filled if missing(filled) else replace(filled, artefact=artefact(model, filled))

@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from surgery.diagnostics import Code
-from surgery.ir import Attention, Block, Model, Site, TensorSpec
+from surgery.ir import Attention, Block, Model, OfExpert, Site, TensorSpec
 from surgery.ops import Copy, MeanHeads, Output, Take
 
 
@@ -41,8 +42,8 @@ class Edit(Struct, frozen=True):
     `valued` edits take one whole number, which the functions get as `value` (0 otherwise);
     `selects` says that a ranking must list what is kept; `inits` are the initialisers it accepts,
     the default first. `refuse` may assume `value >= 1`; `become` gives the block (`None`: no-op);
-    `cut` gives one child tensor and gets the kept list of edits that select, else `()`; it is
-    `None` for a no-op, which leaves no tensor.
+    `cut` gives one child tensor, or none, and gets the kept list of edits that select, else `()`;
+    it is `None` for a no-op, which leaves no tensor.
     """
 
     name: str
@@ -53,7 +54,7 @@ class Edit(Struct, frozen=True):
     refuse: Callable[[Model, Block, int], Refusal | None]
     become: Callable[[Block, int], Block | None]
     text: Callable[[int], str]
-    cut: Callable[[TensorSpec, Block, int, tuple[int, ...]], Output] | None
+    cut: Callable[[TensorSpec, Block, int, tuple[int, ...]], Output | None] | None
 
 
 def never(_model: Model, _block: Block, _value: int) -> Refusal | None:
@@ -70,6 +71,13 @@ def copied(tensor: TensorSpec) -> Output:
     return Output(
         tensor.name, tensor.dtype, tensor.shape, tensor.nbytes, tensor.numel, Copy(tensor.name)
     )
+
+
+def renumbered(tensor: TensorSpec, own: OfExpert, kept: tuple[int, ...]) -> Output | None:
+    """An expert's own tensor under the number that it has among those `kept`; none if it goes."""
+    if own.index not in kept:
+        return None
+    return replace(copied(tensor), name=own.named(kept.index(own.index)))
 
 
 def _share(total: int, part: int, whole: int) -> int:

@@ -4,8 +4,9 @@ In: an `Experts` block and the argument of the edit. Out: the edited block, its 
 tensors. Refuses more experts than there are (E0405) and fewer than the router activates (E0406).
 
 `retain n`: the experts that the ranking puts first keep their slices of every tensor with an
-expert axis, the router's rows among them, in the parent's order. Nothing is merged and no weight
-changes: packed MXFP4 experts move as bytes, because the expert axis is the outermost.
+expert axis, the router's rows among them, in the parent's order. Tensors that belong to one expert
+are kept or dropped whole, and renumbered. Nothing is merged and no weight changes: packed MXFP4
+experts move as bytes, because the expert axis is the outermost.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from surgery import catalog
-from surgery.edits.edit import Edit, Refusal, taken
+from surgery.edits.edit import Edit, Refusal, renumbered, taken
 from surgery.ir import Block, Experts, Model, Site, TensorSpec
 from surgery.ops import Output
 
@@ -51,7 +52,11 @@ def _become_retain(block: Block, value: int) -> Experts:
     return replace(_experts(block), count=value)
 
 
-def _cut_retain(tensor: TensorSpec, block: Block, _value: int, kept: tuple[int, ...]) -> Output:
+def _cut_retain(
+    tensor: TensorSpec, block: Block, _value: int, kept: tuple[int, ...]
+) -> Output | None:
+    if tensor.expert is not None:
+        return renumbered(tensor, tensor.expert, kept)
     return taken(tensor, {"experts": 1}, _experts(block).count, kept)
 
 

@@ -11,7 +11,7 @@ import re
 
 from surgery.edits import attention, experts, ffn
 from surgery.edits.edit import Edit, Refusal
-from surgery.ir import Alternative, Attention, Block, Decision, Experts, Ffn, Model, Plan, Site
+from surgery.ir import Alternative, Attention, Block, Experts, Ffn, Model, Site
 from surgery.units import format_tokens
 
 EDITS: tuple[Edit, ...] = (
@@ -46,23 +46,17 @@ _ARGUMENT = re.compile(r"([0-9]{1,12})(K?)\)?$")
 
 
 def written(site: Site, text: str) -> tuple[Edit, int] | None:
-    """The edit and its argument that a plan writes as `text`; `None` if there is none."""
+    """The edit and its argument that a plan writes as `text`; `None` if there is none.
+
+    What a facet adds to the text (`64+top3`) is left out of account.
+    """
+    text = text.partition("+")[0]
     number = _ARGUMENT.search(text)
     value = int(number[1]) * (1024 if number[2] else 1) if number else 0
     for edit in EDITS:
         if edit.site is site and edit.text(value if edit.valued else 0) == text:
             return edit, value if edit.valued else 0
     return None
-
-
-def unlisted(plan: Plan) -> tuple[Decision, ...]:
-    """The decisions of a plan that select, and for which it does not list what is kept."""
-    return tuple(
-        decided
-        for decided in plan.decisions
-        if decided.artefact and not decided.kept
-        if (found := written(decided.site, decided.text)) and found[0].selects
-    )
 
 
 def argument(alternative: Alternative) -> int:

@@ -15,6 +15,8 @@ from surgery.ir.model import (
     Ffn,
     Layer,
     Model,
+    OfExpert,
+    Scales,
     TensorFile,
     TensorSpec,
 )
@@ -31,7 +33,6 @@ from surgery.ir.space import (
     Candidate,
     Cost,
     Measured,
-    Scales,
     SiteOptions,
     Space,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "ModelDecl",
     "NotYet",
     "Objective",
+    "OfExpert",
     "Plan",
     "Ranking",
     "Requirement",

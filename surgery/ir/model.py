@@ -24,6 +24,13 @@ class Attention(Struct, frozen=True):
     kv_dtype: str = "bf16"
 
 
+class Scales(Struct, frozen=True):
+    """What keys and values are divided by before they are cached in FP8: float32, above 0."""
+
+    k: float
+    v: float
+
+
 class Ffn(Struct, frozen=True):
     """One dense gated FFN of intermediate size `width`."""
 
@@ -59,6 +66,22 @@ class Layer(Struct, frozen=True):
         return self.attention if site is Site.ATTENTION else self.mlp
 
 
+class OfExpert(Struct, frozen=True):
+    """Says that a tensor is one expert's own: `pattern` is its name with `{expert}` for `index`.
+
+    In memory, slice e of axis 0 of the parameter holds expert e: its tensors, concatenated in the
+    order of `piece`.
+    """
+
+    pattern: str
+    index: int
+    piece: int
+
+    def named(self, index: int) -> str:
+        """What the tensor is called when the expert has the number `index`."""
+        return self.pattern.replace("{expert}", str(index))
+
+
 class TensorSpec(Struct, frozen=True):
     """A tensor that the family says the parent has.
 
@@ -67,7 +90,8 @@ class TensorSpec(Struct, frozen=True):
     (times head_dim), hidden, vocab, or `-`. `layer` and `site` are `None` outside layers; a
     tensor that every block of a layer needs (a norm that feeds the site) belongs to that site.
     `numel` counts parameters, which for packed MXFP4 is not the number of stored elements:
-    scales count none, each byte of blocks counts two.
+    scales count none, each byte of blocks counts two. `parameter` is what Transformers calls it in
+    memory (`None`: the same), `expert` whose it is where every expert has tensors of its own.
     """
 
     name: str
@@ -78,6 +102,8 @@ class TensorSpec(Struct, frozen=True):
     site: Site | None
     nbytes: int
     numel: int
+    parameter: str | None = None
+    expert: OfExpert | None = None
 
 
 class TensorFile(Struct, frozen=True):
@@ -116,6 +142,8 @@ class Model(Struct, frozen=True):
     files: Mapping[str, TensorFile]
     contents: Mapping[str, str] = field(default_factory=dict[str, str])
     """SHA-256 (hex) of every stored tensor's bytes, by name; empty where they were not hashed."""
+    stamps: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What tells that a shard still has those contents: its size, times and inode, by name."""
 
     @property
     def params(self) -> int:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from surgery.ir.model import Scales
 from surgery.ir.site import Site
 
 
 class Decision(Struct, frozen=True):
-    """One site of the plan: its text, the artefact hash ("" when unchanged), what is kept."""
+    """One site of the plan: its text, the artefact hash ("" when unchanged), what is kept.
+
+    `scales` are those of an FP8 KV cache.
+    """
 
     layer: int
     site: Site
     text: str
     artefact: str = ""
     kept: tuple[int, ...] | None = None
+    scales: Scales | None = None
 
 
 class Evidence(Struct, frozen=True):

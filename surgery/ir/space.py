@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct, field
 
-from surgery.ir.model import Block, Model
+from surgery.ir.model import Block, Model, Scales
 from surgery.ir.site import Site
 from surgery.ir.spec import Alternative
 
@@ -15,7 +15,8 @@ class Cost(Struct, frozen=True):
     """Exact costs of one block as stored: additive over sites and layers.
 
     `kv_per_token` and `kv_window` give KV bytes per sequence at any length (`kv_bytes`): in BF16,
-    2 * kv_heads * head_dim * 2 bytes per token held, and a window holds no more than its own.
+    2 * kv_heads * head_dim * 2 bytes per token held, in FP8 half of that; and a window holds no
+    more than its own.
     """
 
     params: int
@@ -32,12 +33,14 @@ class Cost(Struct, frozen=True):
 class Candidate(Struct, frozen=True):
     """One alternative of one site of one layer.
 
-    `text` is what the plan shows and is absolute (`window(8K)`, `full`, `64`); `address` is
+    `text` is what the plan shows and is absolute (`window(8K)`, `full+fp8`, `64`); `address` is
     `layer.19.attention.window(8K)`: the MIP column's name, the place in diagnostics. `block`
     is what the site becomes (`None`: no-op). `kept` lists, for edits that select, the surviving
     experts or FFN channels in ascending parent order; it stays `None` until `passes/rank.py` has
-    filled it in. `artefact` is the hash of the edited block's content (parent tensors, edit,
-    arguments, kept list), "" for the parent's own block; library keys name a block by it.
+    filled it in. `facet` is what a facet of the site becomes beside that, where it is not the
+    parent's; one that stores K and V in FP8 needs `scales`, from `passes/calibrate.py`. `artefact`
+    is the hash of the edited block's content (parent tensors, edit, arguments, kept list, facet,
+    scales), "" for the parent's own block; library keys name a block by it.
     """
 
     address: str
@@ -49,16 +52,18 @@ class Candidate(Struct, frozen=True):
     alternative: Alternative | None
     kept: tuple[int, ...] | None = None
     artefact: str = ""
+    facet: Alternative | None = None
+    scales: Scales | None = None
 
     @property
     def edit(self) -> str:
-        """The edit's name, `keep` for the parent's own block."""
+        """The edit's name, `keep` where at most a facet changes."""
         return self.alternative.edit if self.alternative else "keep"
 
     @property
     def changed(self) -> bool:
         """Whether the block differs from the parent's."""
-        return self.edit != "keep"
+        return self.edit != "keep" or self.facet is not None
 
 
 class SiteOptions(Struct, frozen=True):

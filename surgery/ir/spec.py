@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from surgery.expr import Expr, Selector
 from surgery.ir.digest import digest
-from surgery.ir.site import Site
+from surgery.ir.site import FacetKind, Site
 from surgery.source import Source, Span
 
 
@@ -92,7 +92,8 @@ class Ranking(Struct, frozen=True):
     """How an edit decides what to keep: a criterion, perhaps on calibration text.
 
     Criteria: channel_contribution (ffn; paper B, appendix A), router_contribution (experts), and
-    those that later files of `edits/` and `scoring/` add.
+    those that later files of `edits/` and `scoring/` add. For an FP8 KV cache, how its scales are
+    found: max, mse, percentile_99.9 and its like, or unit, which needs no text.
     """
 
     span: Span
@@ -126,6 +127,26 @@ class Choice(Struct, frozen=True):
     alternatives: tuple[Alternative, ...]
 
 
+class Facet(Struct, frozen=True):
+    """`choose kv_cache in SELECTOR { ... }`, or with one alternative `apply kv_cache { ... }`.
+
+    Its alternatives are `keep` and, for kv_cache `fp8_e4m3` (`by` says how it is scaled), for
+    router `active` n. Without a selector it is about every layer that has the site. What is
+    `applied` is not on offer: it has one alternative, the value of a field.
+    """
+
+    span: Span
+    kind: FacetKind
+    selector: Selector | None
+    alternatives: tuple[Alternative, ...]
+    applied: bool = False
+
+    @property
+    def site(self) -> Site:
+        """The site whose alternatives it multiplies."""
+        return self.kind.site
+
+
 class NotYet(Struct, frozen=True):
     """A statement or expression that checks but has no back end yet; using it is E0011."""
 
@@ -154,7 +175,7 @@ class Emit(Struct, frozen=True):
     """`emit checkpoint "path" { shard = 5GB, judge = heldout }`; `shard` in bytes.
 
     `judge` names the dataset on which the finished child is measured: text that neither scores
-    nor rankings have seen.
+    nor rankings have seen. `kv_scheme` says in whose words `config.json` tells of an FP8 cache.
 
     `emit runtime "path" { backend = triton, context = 128K tok }`; `context` in tokens.
     """
@@ -166,6 +187,7 @@ class Emit(Struct, frozen=True):
     backend: str | None = None
     context: int | None = None
     judge: str | None = None
+    kv_scheme: str | None = None
 
 
 class Spec(Struct, frozen=True, dict=True):
@@ -191,6 +213,7 @@ class Spec(Struct, frozen=True, dict=True):
     not_yet: tuple[NotYet, ...]
     meaning: tuple[object, ...]
     """Everything that decides the plan, in any order."""
+    facets: tuple[Facet, ...] = ()
 
     @cached_property
     def digest(self) -> str:

@@ -83,8 +83,8 @@ def uniform(space: Space, params: int) -> tuple[Candidate, ...] | None:
 
 
 def pattern(space: Space) -> Pattern | None:
-    """The first site, in plan order, with an edit that takes a size."""
-    for site in Site:
+    """The site with an edit that takes a size: experts, before the few FFNs between them."""
+    for site in (Site.EXPERTS, Site.FFN):
         by_layer: dict[int, Alternative] = {}
         for candidate in space.candidates:
             alternative = candidate.alternative

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from surgery import catalog, ir
-from surgery.checking import after, edits, wishes
+from surgery.checking import after, apply, edits, wishes
 from surgery.checking.define import define
 from surgery.checking.exprs import elaborate
 from surgery.checking.modules import Module, load
@@ -67,9 +67,8 @@ def _spec(check: Check) -> ir.Spec | None:
     _known_settings(check)
     _define_all(check)
     model = _model(check)
-    choices = _some(edits.choose(check, each) for each in _of(tree, ast.Choose))
-    for each in _of(tree, ast.Apply):
-        edits.apply(check, each)
+    offers = _some(edits.choose(check, each) for each in _of(tree, ast.Choose))
+    applied = _some(apply.apply(check, each) for each in _of(tree, ast.Apply))
     wanted = _wishes(check)
     emits = _some(after.emit(check, each) for each in _of(tree, ast.Emit))
     for each in _of(tree, ast.Recover):
@@ -78,7 +77,7 @@ def _spec(check: Check) -> ir.Spec | None:
     _imported(check)
     if check.sink.failed or model is None or wanted.objective is None:
         return None
-    return assemble(check, model, choices, wanted, emits)
+    return assemble(check, model, (*offers, *applied), wanted, emits)
 
 
 def _of(tree: ast.Spec, kind: type[_T]) -> tuple[_T, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from surgery.edits import argument, cut, selects
+from surgery.edits import added, argument, cut, selects
 from surgery.ir import Alternative, Block, Candidate, Cost, Site, Space, TensorSpec
 from surgery.sizes import (
     KV_BYTES,
@@ -43,14 +43,18 @@ def alternative_cost(
     parent: Block,
     child: Block | None,
     site: Site,
-    alternative: Alternative,
+    alternative: Alternative | None,
+    facet: Alternative | None = None,
 ) -> Cost:
-    """The cost of a parent block once edited.
+    """The cost of a parent block once edited, and with its facet as chosen.
 
-    Known before any ranking, because sizes do not depend on which slices are kept.
+    Known before any ranking, because sizes do not depend on which slices are kept, nor on scales.
     """
-    some = tuple(range(argument(alternative))) if selects(alternative.edit) else None
-    return block_cost(child, cut(tensors, parent, site, alternative, some))
+    stored, some = tuple(tensors), None
+    if alternative is not None and selects(alternative.edit):
+        some = tuple(range(argument(alternative)))
+    parts = cut(stored, parent, site, alternative, some)
+    return block_cost(child, (*parts, *added(stored, facet, None)))
 
 
 def chosen_costs(space: Space, chosen: Iterable[Candidate]) -> tuple[Cost, ...]:

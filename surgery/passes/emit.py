@@ -20,6 +20,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from surgery import catalog, lockfile
+from surgery.arch.configs import kv_scheme
 from surgery.diagnostics import Diagnostic, Help, Label, Sink, Stop
 from surgery.ir import Candidate, Emit, Model, Plan, Space, Spec
 from surgery.passes import emit_place
@@ -90,7 +91,8 @@ def run(
         goals = targets(spec, out)
         child = child_of(Path(spec.source.name).stem, model, plan, chosen)
         _check_costs(child, space)
-        made = _write_all(child, goals, progress)
+        told = tuple(_told(goal.checkpoint, child) for goal in goals)
+        made = _write_all(told, goals, progress)
     except Stop as stop:
         sink.report(stop.diagnostic)
         return None
@@ -109,6 +111,7 @@ def check(spec: Spec, model: Model, out: Path | None) -> None:
     emit_place.check_apart(tuple(goal.directory for goal in goals))
     for goal in goals:
         _check_context(goal.runtime, model)
+        _check_scheme(goal.checkpoint, model)
         emit_place.check(goal.directory, model.directory)
 
 
@@ -151,17 +154,43 @@ def _check_context(emit: Emit | None, model: Model) -> None:
         raise Stop(Diagnostic(catalog.E0804, message, (label,)))
 
 
+def _check_scheme(emit: Emit | None, model: Model) -> None:
+    """E0804 where the config tells of quantised weights: there is one place for both."""
+    quantised = model.config.get("quantization_config")
+    if emit is not None and emit.kv_scheme is not None and quantised is not None:
+        message = "`kv_scheme` needs the `quantization_config` that the model has for its weights"
+        label = Label(emit.span, "asks for a second one", primary=True)
+        help = "leave `kv_scheme` out: the scales are written in any case"
+        raise Stop(Diagnostic(catalog.E0804, message, (label,), helps=(Help(help),)))
+
+
+def _told(emit: Emit | None, child: Child) -> Child:
+    """The child whose config tells engines of its FP8 cache, if the spec asks for that."""
+    caches = {layer.attention.kv_dtype for layer in child.layers if layer.attention is not None}
+    if emit is None or emit.kv_scheme is None or "fp8_e4m3" not in caches:
+        return child
+    scheme = kv_scheme(child.layers)
+    if scheme is None:
+        message = "`kv_scheme` speaks of all layers, and this plan caches some of them in BF16"
+        label = Label(emit.span, "cannot say which", primary=True)
+        help = "leave `kv_scheme` out, and tell the engine which layers to leave in BF16"
+        raise Stop(Diagnostic(catalog.E0804, message, (label,), helps=(Help(help),)))
+    return replace(child, config={**child.config, "quantization_config": scheme})
+
+
 # ---- folders ---------------------------------------------------------------------------------
 
 
 def _write_all(
-    child: Child, goals: tuple[Target, ...], progress: Callable[[int], None] | None
+    children: tuple[Child, ...],
+    goals: tuple[Target, ...],
+    progress: Callable[[int], None] | None,
 ) -> tuple[Emitted, ...]:
     """Write all folders beside their places, then put all in place, or none; raises `Stop`."""
     places = tuple(goal.directory for goal in goals)
     made: list[Emitted] = []
-    with staged(places, child.model.directory) as folders:
-        for goal, folder in zip(goals, folders, strict=True):
+    with staged(places, children[0].model.directory) as folders:
+        for child, goal, folder in zip(children, goals, folders, strict=True):
             with reported(goal.directory):
                 made.append(_write(child, goal, folder, progress))
     return tuple(made)

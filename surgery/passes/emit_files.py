@@ -23,7 +23,7 @@ from surgery import ir, lockfile
 from surgery.arch.configs import CLASSES, child_config
 from surgery.diagnostics import Stop
 from surgery.edits import child_layers, child_outputs
-from surgery.ops import Copy, MeanHeads, Output, Take, TensorOp
+from surgery.ops import Constant, Copy, MeanHeads, Output, Pad, Take, TensorOp, Unpack
 from surgery.passes.emit_place import MANIFEST_FORMAT
 from surgery.tensors.headers import inside
 from surgery.tensors.write import WrittenTensor
@@ -92,8 +92,8 @@ def child_of(name: str, model: ir.Model, plan: ir.Plan, chosen: tuple[ir.Candida
 def checkpoint_files(child: Child) -> Mapping[str, bytes]:
     """Every file of the checkpoint but the weights, by name."""
     model, config = child.model, child.config
-    found = {name: data for name in CARRIED if (data := _carried(model.directory, name))}
-    if child.layers == model.layers:
+    found = dict(carried(model.directory))
+    if child.config == model.config:
         found["config.json"] = read_capped(inside(model.directory, "config.json"), MAX_CARRIED)
     else:
         found["config.json"] = (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()
@@ -101,7 +101,7 @@ def checkpoint_files(child: Child) -> Mapping[str, bytes]:
     if named is not None:
         if named != ours:
             raise _foreign_code(child)
-        found |= _classes(child.model_type)
+        found |= classes(child.model_type)
     found["README.md"] = model_card(child).encode()
     return dict(sorted(found.items()))
 
@@ -113,18 +113,24 @@ def _foreign_code(child: Child) -> Stop:
     return malformed(str(child.model.directory / "config.json"), message, help=help)
 
 
+def carried(directory: Path) -> Mapping[str, bytes]:
+    """The files of a checkpoint that every model made of it has in common with it."""
+    return {name: data for name in CARRIED if (data := _carried(directory, name))}
+
+
 def _carried(directory: Path, name: str) -> bytes | None:
     if not os.path.lexists(directory / name):
         return None
     return read_capped(inside(directory, name), MAX_CARRIED)
 
 
-def _classes(model_type: str) -> dict[str, bytes]:
+def classes(model_type: str) -> dict[str, bytes]:
     """Frozen copies of the modules that `auto_map` names. Imports nothing heavy."""
-    from surgery_runtime.classes import FILES
+    from surgery_runtime.classes import KINDS
 
     package = files("surgery_runtime") / "hf"
-    return {name: (package / name).read_bytes() for name in FILES.get(model_type, ())}
+    kind = KINDS.get(model_type)
+    return {name: (package / name).read_bytes() for name in kind.files} if kind else {}
 
 
 # ---- the model card --------------------------------------------------------------------------
@@ -151,6 +157,7 @@ def model_card(child: Child) -> str:
             "",
             *_changes(child.chosen),
             "",
+            *_cache(child),
             *_loading(child),
             "",
         )
@@ -176,6 +183,24 @@ def _loading(child: Child) -> list[str]:
         "",
         f'model = AutoModelForCausalLM.from_pretrained("checkpoint"{option})',
         "```",
+    ]
+
+
+def _cache(child: Child) -> list[str]:
+    """How to serve keys and values in FP8, where the plan stores any so."""
+    caches = {n.index: n.attention.kv_dtype for n in child.layers if n.attention is not None}
+    if "fp8_e4m3" not in caches.values():
+        return []
+    layers = lockfile.ranges(index for index, dtype in caches.items() if dtype == "fp8_e4m3")
+    others = [str(index) for index, dtype in caches.items() if dtype == "bf16"]
+    skipped = f" --kv-cache-dtype-skip-layers {' '.join(others)}" if others else ""
+    return [
+        f"K and V of layers {layers} are to be cached in FP8 (E4M3). Their scales come with the "
+        "weights, as",
+        "`self_attn.k_scale` and `self_attn.v_scale`: a number is stored as x / scale. "
+        "Transformers ignores them and",
+        f"caches in the model's own precision; vLLM is told with `--kv-cache-dtype fp8{skipped}`.",
+        "",
     ]
 
 
@@ -248,6 +273,12 @@ def operation(op: TensorOp) -> dict[str, object]:
             return {"op": "take", "tensor": source, "axis": axis, "indices": taken, "unit": unit}
         case MeanHeads(source=source, heads=heads, head_dim=size):
             return {"op": "mean_heads", "tensor": source, "heads": heads, "head_dim": size}
+        case Constant(value=value, how=how):
+            return {"op": "constant", "value": value, "how": how}
+        case Unpack(source=source, scales=scales, count=count):
+            return {"op": "unpack", "tensor": source, "scales": scales, "experts": count}
+        case Pad(source=source, count=count, fill=fill):
+            return {"op": "pad", "tensor": source, "to": count, "fill": fill}
 
 
 # ---- runtime.json ----------------------------------------------------------------------------
@@ -293,5 +324,8 @@ def _shape(layer: ir.Layer) -> Any:
         case ir.Experts(count=count, active=active, width=width):
             mlp = schema.Experts(count, active, width)
     a = layer.attention
-    attention = None if a is None else schema.Attention(a.heads, a.kv_heads, a.head_dim, a.window)
+    if a is None:
+        return schema.Layer(None, mlp)
+    cache = "F8_E4M3" if a.kv_dtype == "fp8_e4m3" else "BF16"
+    attention = schema.Attention(a.heads, a.kv_heads, a.head_dim, a.window, cache)
     return schema.Layer(attention, mlp)

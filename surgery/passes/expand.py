@@ -1,8 +1,13 @@
 """Spec x Model -> Space: every legal alternative of every site of every layer.
 
 In: a checked spec and the parent. Out: a `Space` in canonical order (layer, site; `keep` first,
-then edits in registry order by falling value), or `None` with errors in the sink. Selectors and
-`when` are evaluated on the parent. Sites that no `choose` selects have their parent block alone.
+then edits in registry order by falling value, each as the parent's facets are and then as they may
+be), or `None` with errors in the sink. Selectors and `when` are evaluated on the parent. Sites that
+no `choose` selects have their parent block alone.
+
+A facet multiplies the alternatives of its site: `keep` and `window 8K tok`, each with keys and
+values in BF16 and in FP8, are four candidates. A combination that cannot be (`retain 3` where four
+experts are active) is left out; an alternative that is legal in no combination is an error.
 
 Refuses: what the layer does not have (E0403), two choices for one site of a layer (E0404), illegal
 arguments (E0405 to E0409, by `edits/`), layers left without any alternative (E0602), more
@@ -13,20 +18,21 @@ Findings about many layers are one finding with layer ranges. Not here: rankings
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from msgspec import Struct, field
+from msgspec import Struct
 from msgspec.structs import replace
 
 from surgery import catalog, edits
-from surgery.diagnostics import Sink, Stop
+from surgery.diagnostics import Sink
 from surgery.edits import Refusal
-from surgery.evaluate import Context, holds, layers_of, parent_context
+from surgery.evaluate import parent_context
 from surgery.ir import (
     Alternative,
     Block,
     Candidate,
     Choice,
+    Experts,
     Model,
     Site,
     SiteOptions,
@@ -34,7 +40,18 @@ from surgery.ir import (
     Spec,
     TensorSpec,
 )
-from surgery.passes import cost, expand_findings, fit
+from surgery.passes import cost, expand_facets, expand_findings, fit
+from surgery.passes.expand_facets import NONE, Facets
+from surgery.passes.expand_layers import (
+    Combination,
+    Make,
+    Parent,
+    Verdicts,
+    judge,
+    report,
+    report_bare,
+    select,
+)
 from surgery.sizes import site_tensors
 
 MAX_PER_SITE = 4096
@@ -42,47 +59,39 @@ MAX_CANDIDATES = 100_000
 """The largest problems that the solver is known to handle have 100,000 columns."""
 
 
-class _Verdicts(Struct):
-    """What becomes of one alternative, layer by layer.
+class _Ground(Struct, frozen=True):
+    """What candidates are made on: the parent, its tensors, what its facets can be."""
 
-    `off`: its `when` is false; `refused`: the edit is illegal; `blocks`: what the site becomes.
-    A `broken` alternative could not be judged, which has been reported.
-    """
-
-    alternative: Alternative
-    off: list[int] = field(default_factory=list[int])
-    refused: dict[int, Refusal] = field(default_factory=dict[int, Refusal])
-    blocks: dict[int, Block | None] = field(default_factory=dict[int, "Block | None"])
-    broken: bool = False
-
-
-class _Parent(Struct, frozen=True):
-    """The parent as this pass looks at it."""
-
-    spec: Spec
-    model: Model
-    context: Context
+    parent: Parent
     tensors: Mapping[tuple[int, Site], tuple[TensorSpec, ...]]
+    facets: Facets
+
+    def block(self, index: int, site: Site) -> Block | None:
+        """The parent's block."""
+        return self.parent.model.layers[index].block(site)
+
+    def facets_of(self, index: int, site: Site) -> tuple[Alternative | None, ...]:
+        """What the facet of a site can be, the parent's own alone where nobody asks."""
+        return self.facets.get((index, site), NONE)
 
 
 def run(spec: Spec, model: Model, sink: Sink) -> Space | None:
     """Expand the choices of `spec` over the layers of `model`."""
     found = Sink()
-    parent = _Parent(spec, model, parent_context(spec, model, found), site_tensors(model))
-    selected = _selected(parent, found)
+    parent = Parent(spec, model, parent_context(spec, model, found))
+    selected = select(spec.choices, parent, found)
+    ground = _Ground(parent, site_tensors(model), expand_facets.run(parent, found))
+    _limit(selected, ground, found)
     options: dict[tuple[int, Site], SiteOptions] = {}
     if not found.failed:
         for choice, layers in selected:
-            options |= _expand(choice, layers, parent, found)
+            options |= _expand(choice, layers, ground, found)
     sink.extend(found.found)
     if found.failed:
         return None
     sites = [(layer.index, site) for layer in model.layers for site in layer.sites]
-    space = Space(
-        model,
-        tuple(options.get(key) or SiteOptions(*key, (_keep(*key, parent),)) for key in sites),
-        cost.fixed(model),
-    )
+    made = tuple(options.get(key) or SiteOptions(*key, _alone(*key, ground)) for key in sites)
+    space = Space(model, made, cost.fixed(model))
     cramped = fit.machines(spec, space)
     sink.extend(cramped)
     return None if cramped else space
@@ -98,42 +107,13 @@ def warn_not_yet(spec: Spec, sink: Sink) -> None:
     sink.extend(expand_findings.not_yet(catalog.W0011, entry) for entry in spec.not_yet)
 
 
-# ---- which layers ----------------------------------------------------------------------------
-
-
-def _selected(parent: _Parent, sink: Sink) -> list[tuple[Choice, tuple[int, ...]]]:
-    """The choices with their layers, every layer of which has the site."""
-    selected: list[tuple[Choice, tuple[int, ...]]] = []
-    for choice in parent.spec.choices:
-        try:
-            layers = layers_of(choice.selector, parent.model.layers, parent.context)
-        except Stop as why:
-            sink.report(why.diagnostic)
-            continue
-        lacking = [n for n in layers if not _has(parent.model, n, choice.site)]
-        if lacking:
-            sink.report(expand_findings.absent(parent.spec, parent.model, choice, lacking))
-        selected.append((choice, layers))
-    for n, (later, there) in enumerate(selected):
-        for earlier, here in selected[:n]:
-            shared = set(here) & set(there)
-            if earlier.site is later.site and shared:
-                sink.report(expand_findings.overlap(earlier, later, shared))
-    _limit(selected, sink)
-    return selected
-
-
-def _has(model: Model, layer: int, site: Site) -> bool:
-    found = model.layers[layer]
-    return site in found.sites and found.block(site) is not None
-
-
-def _limit(selected: list[tuple[Choice, tuple[int, ...]]], sink: Sink) -> None:
+def _limit(selected: list[tuple[Choice, tuple[int, ...]]], ground: _Ground, sink: Sink) -> None:
     """Refuse spaces that cannot be searched, by their size and before they are built."""
     total = 0
     for choice, layers in selected:
-        each = len(choice.alternatives)
-        total += each * len(layers)
+        sizes = [len(ground.facets_of(n, choice.site)) for n in layers]
+        each = len(choice.alternatives) * max(sizes, default=1)
+        total += len(choice.alternatives) * sum(sizes)
         if each > MAX_PER_SITE or total > MAX_CANDIDATES:
             sink.report(expand_findings.too_many(choice, each, total, MAX_PER_SITE, MAX_CANDIDATES))
             return
@@ -143,61 +123,44 @@ def _limit(selected: list[tuple[Choice, tuple[int, ...]]], sink: Sink) -> None:
 
 
 def _expand(
-    choice: Choice, layers: tuple[int, ...], parent: _Parent, sink: Sink
+    choice: Choice, layers: tuple[int, ...], ground: _Ground, sink: Sink
 ) -> dict[tuple[int, Site], SiteOptions]:
     """The options of every selected layer; layers without any are reported and left out."""
-    verdicts = [_judge(a, choice.site, layers, parent, sink) for a in choice.alternatives]
-    for verdict in verdicts:
-        alternative = verdict.alternative
-        if verdict.refused:
-            sink.extend(
-                expand_findings.refused(
-                    parent.spec, choice, alternative, verdict.refused, len(layers)
-                )
-            )
-        elif layers and len(verdict.off) == len(layers):
-            sink.report(expand_findings.never_applies(alternative, layers))
+    parent = ground.parent
+    verdicts = [
+        judge(a, choice.site, layers, parent, _make(a, choice.site, ground), sink)
+        for a in choice.alternatives
+    ]
+    report(verdicts, choice, layers, parent, sink)
     merges = expand_findings.Merges(choice)
     options: dict[tuple[int, Site], SiteOptions] = {}
-    bare: list[int] = []
     for index in layers:
-        candidates = _candidates(index, choice.site, verdicts, parent, merges)
+        candidates = _candidates(index, choice.site, verdicts, ground, merges)
         if candidates:
             options[index, choice.site] = SiteOptions(index, choice.site, candidates)
-        elif not any(v.broken or index in v.refused for v in verdicts):
-            bare.append(index)
-    sink.extend(merges.findings(len(layers), [len(v.blocks) for v in verdicts]))
-    if bare:
-        off = [v.alternative for v in verdicts if set(bare) & set(v.off)]
-        sink.report(expand_findings.nothing_left(choice, bare, off))
+    sink.extend(merges.findings(len(layers), [len(v.made) for v in verdicts]))
+    report_bare(verdicts, choice, (n for n in layers if (n, choice.site) not in options), sink)
     return options
 
 
-def _judge(
-    alternative: Alternative, site: Site, layers: tuple[int, ...], parent: _Parent, sink: Sink
-) -> _Verdicts:
-    verdicts = _Verdicts(alternative)
+def _make(alternative: Alternative, site: Site, ground: _Ground) -> Make:
+    """With every facet of the layer that the edit is legal with; why not, if with none."""
     edit = edits.known(site, alternative.edit) if alternative.edit != "keep" else None
-    for index in layers:
-        layer = parent.model.layers[index]
-        block = layer.block(site)
-        try:
-            if alternative.when is not None and not holds(
-                alternative.when, replace(parent.context, layer=layer)
-            ):
-                verdicts.off.append(index)
-                continue
-        except Stop as why:
-            sink.report(why.diagnostic)
-            verdicts.broken = True
-            return verdicts
-        if edit is None or block is None:
-            verdicts.blocks[index] = block
-        elif refusal := edits.refuse(parent.model, block, site, alternative):
-            verdicts.refused[index] = refusal
-        else:
-            verdicts.blocks[index] = edit.become(block, edits.argument(alternative))
-    return verdicts
+
+    def make(index: int, block: Block | None) -> Refusal | tuple[Combination, ...]:
+        made: list[Combination] = []
+        refusals: list[Refusal] = []
+        for facet in ground.facets_of(index, site):
+            base = None if block is None else edits.with_facet(block, facet)
+            if edit is None or base is None:
+                made.append((facet, base))
+            elif refusal := edits.refuse(ground.parent.model, base, site, alternative):
+                refusals.append(refusal)
+            else:
+                made.append((facet, edit.become(base, edits.argument(alternative))))
+        return tuple(made) if made or not refusals else min(refusals, key=lambda r: r.legal)
+
+    return make
 
 
 # ---- candidates ------------------------------------------------------------------------------
@@ -206,45 +169,67 @@ def _judge(
 def _candidates(
     index: int,
     site: Site,
-    verdicts: list[_Verdicts],
-    parent: _Parent,
+    verdicts: Iterable[Verdicts],
+    ground: _Ground,
     merges: expand_findings.Merges,
 ) -> tuple[Candidate, ...]:
     """The distinct candidates of one site in canonical order."""
     made: dict[str, Candidate] = {}
     # An explicit `keep` first, so that whatever restates it is what gets reported.
-    offered = [v for v in verdicts if index in v.blocks]
+    offered = [v for v in verdicts if index in v.made]
     for verdict in sorted(offered, key=lambda v: v.alternative.edit != "keep"):
-        candidate = _candidate(index, site, verdict, parent)
-        if not candidate.changed and verdict.alternative.edit != "keep":
-            merges.restates_keep(index, verdict.alternative, candidate.text)
-        elif candidate.text in made:
-            merges.same_text(index, verdict.alternative, made[candidate.text])
-        made.setdefault(candidate.text, candidate)
+        chosen = verdict.alternative
+        for facet, child in verdict.made[index]:
+            candidate = _candidate(index, site, chosen, (facet, child), ground)
+            first = made.setdefault(candidate.text, candidate)
+            if candidate.edit == "keep" and chosen.edit != "keep":
+                text = edits.keep_text(site, ground.block(index, site))
+                merges.restates_keep(index, chosen, text)
+            elif first.alternative is not None and first.alternative is not chosen:
+                merges.same_text(index, chosen, first.alternative)
     return tuple(sorted(made.values(), key=_order))
 
 
-def _candidate(index: int, site: Site, verdict: _Verdicts, parent: _Parent) -> Candidate:
-    alternative = verdict.alternative
-    block = parent.model.layers[index].block(site)
-    child = verdict.blocks[index]
-    if alternative.edit == "keep":
-        return _keep(index, site, parent, alternative)
-    if child == block or block is None:
-        return _keep(index, site, parent)
-    text = edits.known(site, alternative.edit).text(edits.argument(alternative))
-    tensors = parent.tensors[index, site]
-    price = cost.alternative_cost(tensors, block, child, site, alternative)
-    candidate = Candidate(_address(index, site, text), index, site, text, child, price, alternative)
-    if edits.selects(alternative.edit):
-        return candidate
-    return replace(candidate, artefact=edits.artefact(parent.model, candidate))
+def _alone(index: int, site: Site, ground: _Ground) -> tuple[Candidate, ...]:
+    """The parent's block, with whatever its facet can be."""
+    block = ground.block(index, site)
+    made: list[Candidate] = []
+    for facet in ground.facets_of(index, site):
+        child = None if block is None else edits.with_facet(block, facet)
+        made.append(_candidate(index, site, None, (facet, child), ground))
+    return tuple(made)
 
 
-def _keep(
-    index: int, site: Site, parent: _Parent, alternative: Alternative | None = None
+def _candidate(
+    index: int,
+    site: Site,
+    chosen: Alternative | None,
+    combination: Combination,
+    ground: _Ground,
 ) -> Candidate:
-    return unchanged(parent.model, index, site, parent.tensors[index, site], alternative)
+    model, block = ground.parent.model, ground.block(index, site)
+    tensors, (facet, child) = ground.tensors[index, site], combination
+    facet = facet if edits.shown(facet, child) else None
+    # What leaves the block as it is, is no edit of it.
+    edited = chosen is not None and chosen.edit != "keep"
+    if block is None or child == edits.with_facet(block, facet):
+        chosen, edited = None if edited else chosen, False
+    if block is None or (facet is None and not edited):
+        return unchanged(model, index, site, tensors, chosen)
+    text = edits.keep_text(site, block)
+    if chosen is not None and edited:
+        text = edits.known(site, chosen.edit).text(edits.argument(chosen))
+    text += edits.suffix(facet)
+    price = cost.alternative_cost(tensors, block, child, site, chosen, facet)
+    candidate = Candidate(
+        _address(index, site, text), index, site, text, child, price, chosen, facet=facet
+    )
+    if not edited and isinstance(block, Experts):
+        # Said, because `128+top3` alone does not say of how many.
+        candidate = replace(candidate, kept=tuple(range(block.count)))
+    if edits.missing(candidate):
+        return candidate
+    return replace(candidate, artefact=edits.artefact(model, candidate))
 
 
 def unchanged(
@@ -265,10 +250,10 @@ def _address(index: int, site: Site, text: str) -> str:
     return f"layer.{index}.{site}.{text}"
 
 
-def _order(candidate: Candidate) -> tuple[int, int]:
-    """`keep`, then the edits in registry order, each by falling value."""
-    alternative = candidate.alternative
-    if alternative is None or not candidate.changed:
-        return (-1, 0)
+def _order(candidate: Candidate) -> tuple[int, int, tuple[int, int]]:
+    """`keep`, then the edits in registry order, each by falling value; facets within them."""
+    alternative, facet = candidate.alternative, expand_facets.order(candidate.facet)
+    if alternative is None or candidate.edit == "keep":
+        return (-1, 0, facet)
     edit = edits.known(candidate.site, alternative.edit)
-    return (edits.EDITS.index(edit), -edits.argument(alternative))
+    return (edits.EDITS.index(edit), -edits.argument(alternative), facet)

@@ -14,7 +14,7 @@ from surgery import catalog
 from surgery.diagnostics import Code, Diagnostic, Edit, Fix, Help, Label, Safety
 from surgery.edits import Refusal, argument
 from surgery.edits.rewriting import dropped, replaced
-from surgery.ir import Alternative, Candidate, Choice, Model, NotYet, Site, Spec
+from surgery.ir import Alternative, Choice, Facet, Model, NotYet, Site, Spec
 from surgery.source import Span
 from surgery.units import format_layers
 
@@ -41,9 +41,15 @@ def _in_layers(indices: Collection[int], selected: int) -> str:
     return "" if len(indices) == selected else f" in {_layers(indices)}"
 
 
-def _header(choice: Choice) -> Span:
+def _header(choice: Choice | Facet) -> Span:
     """`choose SITE in SELECTOR`, without the alternatives."""
-    return Span(choice.span.source, choice.span.start, choice.selector.span.end)
+    end = choice.selector.span.end if choice.selector else choice.span.end
+    return Span(choice.span.source, choice.span.start, end)
+
+
+def _subject(choice: Choice | Facet) -> str:
+    """What is chosen: a site, or a facet of one."""
+    return str(choice.kind if isinstance(choice, Facet) else choice.site)
 
 
 def not_yet(code: Code, entry: NotYet) -> Diagnostic:
@@ -52,7 +58,7 @@ def not_yet(code: Code, entry: NotYet) -> Diagnostic:
     return Diagnostic(code, f"{entry.what} has no back end yet", (label,))
 
 
-def absent(spec: Spec, model: Model, choice: Choice, lacking: list[int]) -> Diagnostic:
+def absent(spec: Spec, model: Model, choice: Choice | Facet, lacking: list[int]) -> Diagnostic:
     """E0403: the model, or some selected layers, do not have the site."""
     site, noun = choice.site, _NOUNS[choice.site]
     labels = [Label(_header(choice), f"no {noun} in {_layers(lacking)}", primary=True)]
@@ -67,15 +73,17 @@ def absent(spec: Spec, model: Model, choice: Choice, lacking: list[int]) -> Diag
         labels.append(Label(spec.model.span, f"its layers have {listed}"))
         others = [f"`{s}`" for s in Site if s in offered and s is not Site.ATTENTION]
         help = f"choose {' or '.join(others)} instead"
+        if isinstance(choice, Facet):
+            help = f"remove it: `{choice.kind}` is about {noun}"
     return Diagnostic(catalog.E0403, message, tuple(labels), helps=(Help(help),))
 
 
-def overlap(earlier: Choice, later: Choice, shared: set[int]) -> Diagnostic:
+def overlap(earlier: Choice | Facet, later: Choice | Facet, shared: set[int]) -> Diagnostic:
     """E0404: two choices for one site of a layer."""
-    message = f"two choices for `{later.site}` share {_layers(shared)}"
+    message = f"two choices for `{_subject(later)}` share {_layers(shared)}"
     labels = (
         Label(_header(later), f"selects {_layers(shared)} again", primary=True),
-        Label(_header(earlier), f"`{earlier.site}` is chosen here first"),
+        Label(_header(earlier), f"`{_subject(earlier)}` is chosen here first"),
     )
     helps = (Help("make the selections disjoint with `except`, or merge the two choices"),)
     return Diagnostic(catalog.E0404, message, labels, helps=helps)
@@ -96,7 +104,7 @@ def too_many(choice: Choice, each: int, total: int, per_site: int, overall: int)
 
 def refused(
     spec: Spec,
-    choice: Choice,
+    choice: Choice | Facet,
     alternative: Alternative,
     refusals: Mapping[int, Refusal],
     selected: int,
@@ -127,8 +135,11 @@ _SURE = frozenset({catalog.E0407, catalog.E0409})
 """Refusals of which the nearest legal value is probably what was meant."""
 
 
-def _way_out(choice: Choice, alternative: Alternative, reasons: tuple[Refusal, ...]) -> Fix:
-    """The best value that all layers allow and nobody offers yet, or no such alternative."""
+def _way_out(choice: Choice | Facet, alternative: Alternative, reasons: tuple[Refusal, ...]) -> Fix:
+    """The best value that all layers allow and nobody offers yet, or no such alternative.
+
+    The value of an `apply` cannot go, so that it becomes the least that some layer allows.
+    """
     offered = {each.value for each in choice.alternatives if each.edit == alternative.edit}
     legal = (
         value
@@ -136,6 +147,8 @@ def _way_out(choice: Choice, alternative: Alternative, reasons: tuple[Refusal, .
         if value not in offered and all(value in reason.legal for reason in reasons)
     )
     value = next(legal, None)
+    if value is None and isinstance(choice, Facet) and choice.applied:
+        value = min(value for reason in reasons for value in reason.legal)
     edit = dropped(alternative, choice.alternatives)
     edit = edit if value is None else replaced(alternative, value)
     return Fix((edit,), Safety.UNSAFE if reasons[0].code in _SURE else Safety.DISPLAY)
@@ -149,10 +162,10 @@ def never_applies(alternative: Alternative, layers: tuple[int, ...]) -> Diagnost
     return Diagnostic(catalog.W0701, message, (label,))
 
 
-def nothing_left(choice: Choice, bare: list[int], off: list[Alternative]) -> Diagnostic:
+def nothing_left(choice: Choice | Facet, bare: list[int], off: list[Alternative]) -> Diagnostic:
     """E0602: layers whose every alternative is ruled out by a `when`."""
     verb = "has" if len(bare) == 1 else "have"
-    message = f"{_layers(bare)} {verb} no alternative left for `{choice.site}`"
+    message = f"{_layers(bare)} {verb} no alternative left for `{_subject(choice)}`"
     labels = [Label(_header(choice), f"selects {_layers(bare)}", primary=True)]
     for alternative in off:
         span = alternative.when.span if alternative.when else alternative.span
@@ -170,7 +183,7 @@ def _written(alternative: Alternative) -> str:
 class Merges(Struct):
     """Collects, over the layers of a choice, alternatives that come to the same thing."""
 
-    choice: Choice
+    choice: Choice | Facet
     kept: dict[int, dict[int, str]] = field(default_factory=dict[int, dict[int, str]])
     """Place of an alternative -> the layers that it leaves alone, each with its block."""
     same: dict[tuple[int, int], list[int]] = field(default_factory=dict[tuple[int, int], list[int]])
@@ -179,11 +192,12 @@ class Merges(Struct):
         """`alternative` leaves the block of `layer` as it is."""
         self.kept.setdefault(self._place(alternative), {})[layer] = text
 
-    def same_text(self, layer: int, alternative: Alternative, first: Candidate) -> None:
-        """`alternative` comes to what the candidate `first` of the layer comes to."""
-        if first.alternative is not None:
-            key = (self._place(alternative), self._place(first.alternative))
-            self.same.setdefault(key, []).append(layer)
+    def same_text(self, layer: int, alternative: Alternative, first: Alternative) -> None:
+        """`alternative` comes to what the alternative `first` of the layer comes to."""
+        layers = self.same.setdefault((self._place(alternative), self._place(first)), [])
+        # Facets of the site may bring two alternatives together more than once.
+        if layer not in layers:
+            layers.append(layer)
 
     def _place(self, alternative: Alternative) -> int:
         return next(n for n, each in enumerate(self.choice.alternatives) if each is alternative)
@@ -210,7 +224,7 @@ def _distinct(texts: Mapping[int, str]) -> list[str]:
     return list(dict.fromkeys(texts.values()))
 
 
-def _restated(choice: Choice, alternative: Alternative, text: str) -> Diagnostic:
+def _restated(choice: Choice | Facet, alternative: Alternative, text: str) -> Diagnostic:
     edits = [dropped(alternative, choice.alternatives)]
     help = "remove the alternative; `keep` says the same"
     if all(each.edit != "keep" for each in choice.alternatives):
@@ -227,7 +241,7 @@ def _restated(choice: Choice, alternative: Alternative, text: str) -> Diagnostic
     )
 
 
-def _repeated(choice: Choice, later: Alternative, first: Alternative) -> Diagnostic:
+def _repeated(choice: Choice | Facet, later: Alternative, first: Alternative) -> Diagnostic:
     fix = Fix((dropped(later, choice.alternatives),), Safety.SAFE)
     return Diagnostic(
         catalog.W0707,

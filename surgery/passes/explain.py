@@ -200,7 +200,7 @@ def _step(clause: Clause, size: Fraction) -> Fraction:
 def _text(best: Best | None, others: bool) -> str:
     if best is None:
         return "cannot hold with the others" if others else "cannot hold"
-    return f"best possible with the others: {best.text}" if others else f"best possible: {best.text}"
+    return f"best possible{' with the others' if others else ''}: {best.text}"
 
 
 def _name(problem: Problem, index: int) -> str:

@@ -83,7 +83,8 @@ def run(
 def _warn_seen(spec: Spec, emit: Emit, judge: Dataset, sink: Sink) -> None:
     """Say so when the text of `judge` is not held out (W0718)."""
     used = {score.dataset for score in scores_used(spec)}
-    used |= {a.by.dataset for c in spec.choices for a in c.alternatives if a.by and a.by.dataset}
+    offers = (*spec.choices, *spec.facets)
+    used |= {a.by.dataset for o in offers for a in o.alternatives if a.by and a.by.dataset}
     texts = {d.name: set(read_text(d, spec.folder).documents) for d in spec.datasets}
     for name in sorted(used):
         shared = len(texts[judge.name] & texts[name])

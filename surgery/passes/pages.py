@@ -13,7 +13,7 @@ from fractions import Fraction
 
 from surgery import catalog, paging
 from surgery.diagnostics import Diagnostic, Help, Label
-from surgery.ir import Attention, Candidate, Choice, Layer, Site, Space, Spec
+from surgery.ir import Attention, Candidate, Choice, Facet, Layer, Site, Space, Spec
 from surgery.units import format_bytes, format_tokens, significant
 
 WASTE = Fraction(5, 100)
@@ -50,11 +50,12 @@ def findings(
     )
 
 
-def _culprit(spec: Spec, chosen: Sequence[Candidate]) -> Choice | None:
+def _culprit(spec: Spec, chosen: Sequence[Candidate]) -> Choice | Facet | None:
     """The first choice that a changed attention block comes from."""
-    edited = [c.alternative for c in chosen if c.site is Site.ATTENTION and c.changed]
-    for choice in spec.choices:
-        if any(one is another for one in edited for another in choice.alternatives):
+    edited = [c.alternative for c in chosen if c.site is Site.ATTENTION and c.edit != "keep"]
+    stored = [c.facet for c in chosen if c.site is Site.ATTENTION and c.facet is not None]
+    for choice in (*spec.choices, *spec.facets):
+        if any(one is each for one in (*edited, *stored) for each in choice.alternatives):
             return choice
     return None
 
@@ -68,7 +69,8 @@ def _longest(spec: Spec, space: Space) -> int:
 
 def _name(attention: Attention) -> str:
     full = attention.window is None
-    return "full attention" if full else f"window {format_tokens(attention.window or 0)} tok"
+    name = "full attention" if full else f"window {format_tokens(attention.window or 0)} tok"
+    return name if attention.kv_dtype == "bf16" else f"{name} in FP8"
 
 
 def _percent(held: int, wasted: int) -> str:

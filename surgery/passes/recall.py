@@ -25,17 +25,16 @@ def run(spec: Spec, space: Space, library: Library) -> Measured | None:
     """The scores in the library; `None` when the parent's content has not been hashed yet."""
     if not space.model.digest:
         return None
-    from surgery.passes import rank
+    from surgery.passes import calibrate, rank
 
-    try:
-        ranked = rank.recalled(spec, space, library)
-    except Stop:
-        ranked = dict[str, Candidate]()
-    known = {
-        c.address: ranked.get(c.address, c)
-        for c in space.candidates
-        if c.address in ranked or c.kept is not None or not edits.selects(c.edit)
-    }
+    found = dict[str, Candidate]()
+    for recalled in (rank.recalled, calibrate.recalled):
+        try:
+            found |= recalled(spec, space, library)
+        except Stop:
+            continue
+    every = (found.get(c.address, c) for c in space.candidates)
+    known = {c.address: c for c in every if not edits.missing(c)}
     damage: dict[str, Mapping[str, float]] = {}
     errors: dict[str, Mapping[str, float]] = {}
     for each in scores_used(spec):

@@ -15,7 +15,7 @@ from surgery import affine, catalog, edits, evaluate
 from surgery import plan as plans
 from surgery.diagnostics import Diagnostic, Help, Label, Sink, Stop
 from surgery.expr import ScoreTotal
-from surgery.ir import Candidate, Plan, Requirement, Space, Spec
+from surgery.ir import Candidate, Plan, Requirement, Site, Space, Spec
 from surgery.lockfile import address
 from surgery.passes import cost
 
@@ -47,7 +47,7 @@ def run(
 
 
 def require_listed(plan: Plan, name: str) -> None:
-    """Raise `Stop` (E0801) unless the plan lists what every selecting edit keeps.
+    """Raise `Stop` (E0801) unless the plan lists all that is kept, and the scales of FP8 caches.
 
     A plan that was made of a config alone does not: it has sizes, and nothing can be cut by it.
     """
@@ -55,13 +55,18 @@ def require_listed(plan: Plan, name: str) -> None:
     if not missing:
         return
     first, more = missing[0], f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+    lacking, metrics = "list what is kept in", "`kept`"
+    if first.site is Site.ATTENTION:
+        lacking, metrics = "tell the scales of K and V in", "`k_scale` and `v_scale`"
     raise Stop(
         Diagnostic(
             catalog.E0801,
-            f"the plan does not list what `{address(first.layer, first.site)}`{more} keeps",
+            f"the plan does not {lacking} `{address(first.layer, first.site)}`{more}",
             subject=name,
-            notes=("a plan that is made without weights leaves rankings open",),
-            helps=(Help("plan again where the weights are, or with a table that gives `kept`"),),
+            notes=("a plan that is made without weights leaves rankings and scales open",),
+            helps=(
+                Help(f"plan again where the weights are, or with a table that gives {metrics}"),
+            ),
         )
     )
 
@@ -71,17 +76,20 @@ def _verified(candidate: Candidate, space: Space, name: str) -> Candidate:
     if not candidate.changed:
         return candidate
     where = address(candidate.layer, candidate.site)
-    if edits.selects(candidate.edit) and not candidate.kept:
+    if edits.missing(candidate):
         left_open = edits.unranked(space.model, candidate)
         if candidate.artefact and left_open.artefact.startswith(candidate.artefact):
             return left_open
-        raise Stop(_stale(name, f"it does not list what `{where}` keeps"))
+        lacking = "the scales of" if edits.scaled(candidate) else "what is kept in"
+        raise Stop(_stale(name, f"it does not list {lacking} `{where}`"))
     try:
         found = edits.artefact(space.model, candidate)
     except ValueError as error:
         raise Stop(_stale(name, f"what it keeps in `{where}` does not fit: {error}")) from error
     if not candidate.artefact or not found.startswith(candidate.artefact):
-        raise Stop(_stale(name, f"what it keeps in `{where}` is not what its hash was taken of"))
+        told = f"what it keeps in `{where}` is" if not edits.scaled(candidate) else ""
+        told = told or f"the scales that it tells of `{where}` are"
+        raise Stop(_stale(name, f"{told} not what its hash was taken of"))
     return replace(candidate, artefact=found)
 
 

@@ -20,10 +20,11 @@ from msgspec.structs import replace
 
 from surgery import catalog
 from surgery.arch import Family, Geometry, family_of, geometry, is_ignored, tensors_of
+from surgery.arch.cache import is_scale
 from surgery.diagnostics import Diagnostic, Help, Label, Sink, Stop
 from surgery.ir import Model, ModelDecl, Spec, TensorSpec
 from surgery.sources import REPIN, Fetched, fetch, known
-from surgery.tensors.digest import known_digests, model_digest, tensor_digests
+from surgery.tensors.digest import known_digests, model_digest, stamps, tensor_digests
 from surgery.tensors.headers import Checkpoint, Stored, inside, open_checkpoint
 from surgery.untrusted import as_object, malformed, parse_json, read_capped, shown
 
@@ -84,6 +85,7 @@ def read_model(
         _compare(family, sizes, expected, checkpoint)
     stored = {s.name: checkpoint.tensors[s.name] for s in expected if checkpoint.tensors}
     hashes = tensor_digests if hashing else known_digests
+    before = stamps(checkpoint)
     contents = hashes(checkpoint, cache)
     return Model(
         name=name,
@@ -103,6 +105,7 @@ def read_model(
         tensors=expected,
         files=MappingProxyType({name: tensor.file for name, tensor in stored.items()}),
         contents=MappingProxyType(dict(contents or {})),
+        stamps=MappingProxyType(before if contents else {}),
     )
 
 
@@ -136,7 +139,9 @@ def _compare(
     extra = [
         f"unexpected: `{shown(name)}`"
         for name in checkpoint.tensors
-        if name not in specs and not is_ignored(family, sizes.conditions, name)
+        if name not in specs
+        and not is_ignored(family, sizes.conditions, name)
+        and not is_scale(name)
     ]
     wrong = [
         f"`{name}` is {_kind(stored)}, the config says {_kind(spec)}"

@@ -248,6 +248,7 @@ def _keep(model: Model, candidate: Candidate) -> Candidate:
     return replace(
         candidate,
         address=address, text=text, block=block, alternative=None, kept=None, artefact="",
+        facet=None, scales=None,
     )  # fmt: skip
 
 

@@ -19,10 +19,11 @@ from fractions import Fraction
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from surgery import catalog, edits, sizes
 from surgery import plan as plans
-from surgery.arch.configs import child_config
+from surgery.arch.configs import child_config, kv_scheme
 from surgery.diagnostics import Diagnostic, Help, Sink, Stop
 from surgery.edits.registry import written
 from surgery.ir import Alternative, Block, Candidate, Cost, Decision, Model, Plan, TensorSpec
@@ -34,7 +35,7 @@ from surgery.progress import Progress
 from surgery.source import Source, Span
 from surgery.tensors.digest import tensor_digests
 from surgery.tensors.headers import Checkpoint, open_checkpoint
-from surgery.tensors.stream import CHUNK, Parents, aligned, stream
+from surgery.tensors.stream import CHUNK, Parents, aligned, send
 from surgery.untrusted import shown
 
 _SHOW = 5
@@ -64,7 +65,7 @@ def run(
     _compare_contents(model, outputs, checkpoint, sink, progress)
     if sink.failed:
         return None
-    changed = sum(not isinstance(output.op, Copy) for output in outputs)
+    changed = sum(output.op != Copy(output.name) for output in outputs)
     return Verified(len(outputs), sum(output.nbytes for output in outputs), changed)
 
 
@@ -100,19 +101,38 @@ def _weighed(
 ) -> Cost:
     if block is None or decided.text == edits.keep_text(decided.site, block):
         return sizes.block_cost(block, tensors)
-    found = written(decided.site, decided.text)
     try:
-        if found is None:
-            raise ValueError("there is no such edit")
-        edit, value = found
-        alternative = Alternative(
-            _nowhere(name), edit.name, Fraction(value) if edit.valued else None
-        )
-        child = edit.become(block, value)
-        return cost.alternative_cost(tensors, block, child, decided.site, alternative)
+        alternative, facet, child = _read(decided, block, name)
+        return cost.alternative_cost(tensors, block, child, decided.site, alternative, facet)
     except ValueError as error:
         where = f"{address(decided.layer, decided.site)}={decided.text}"
         raise _stale(name, f"`{where}` cannot be done to this parent: {error}") from error
+
+
+def _read(
+    decided: Decision, block: Block, name: str
+) -> tuple[Alternative | None, Alternative | None, Block | None]:
+    """The edit of a decision (`None`: keep), its facet, and what the parent's block becomes.
+
+    Raises `ValueError` for what is nothing that can be done.
+    """
+    site, text, nowhere = decided.site, decided.text, _nowhere(name)
+
+    def told(edit: edits.Edit | edits.FacetEdit, value: int) -> Alternative:
+        return Alternative(nowhere, edit.name, Fraction(value) if edit.valued else None)
+
+    beside = edits.written_facet(site, text)
+    facet = None if beside is None else told(*beside)
+    base, alternative = edits.with_facet(block, facet), None
+    child: Block | None = base
+    if edits.base_text(text) != edits.keep_text(site, block):
+        found = written(site, text)
+        if found is None:
+            raise ValueError("there is no such edit")
+        alternative, child = told(*found), found[0].become(base, found[1])
+    if (facet is not None) is not ("+" in text) or (facet and not edits.shown(facet, child)):
+        raise ValueError("there is no such facet")
+    return alternative, facet, child
 
 
 def _nowhere(name: str) -> Span:
@@ -130,26 +150,29 @@ def _check_plan(plan: Plan, name: str, model: Model) -> None:
 def _candidate(decided: Decision, model: Model, name: str) -> Candidate:
     """The candidate of a decision, proven by its artefact hash."""
     where = address(decided.layer, decided.site)
-    found = written(decided.site, decided.text)
     layers = {layer.index: layer for layer in model.layers}
     block = layers[decided.layer].block(decided.site) if decided.layer in layers else None
-    if found is None or block is None:
-        raise _stale(name, f"`{where}={decided.text}` is nothing that can be done to this parent")
-    edit, value = found
-    nowhere = _nowhere(name)
-    for init in edit.inits or (None,):
-        alternative = Alternative(
-            nowhere, edit.name, Fraction(value) if edit.valued else None, init=init
-        )
+    try:
+        if block is None:
+            raise ValueError("there is no such block")
+        alternative, facet, child = _read(decided, block, name)
+    except ValueError as error:
+        message = f"`{where}={decided.text}` is nothing that can be done to this parent"
+        raise _stale(name, message) from error
+    edit = alternative and edits.known(decided.site, alternative.edit)
+    for init in (edit.inits if edit else ()) or (None,):
         candidate = Candidate(
             f"{where}.{decided.text}",
             decided.layer,
             decided.site,
             decided.text,
-            edit.become(block, value),
+            child,
             sizes.block_cost(None, ()),
-            alternative,
-            decided.kept if edit.selects else None,
+            alternative and replace(alternative, init=init),
+            # A list of all goes with a facet; what is kept has none otherwise.
+            decided.kept if (edit.selects if edit else facet) else None,
+            facet=facet,
+            scales=decided.scales,
         )
         try:
             artefact = edits.artefact(model, candidate)
@@ -172,8 +195,12 @@ def _stale(name: str, message: str) -> Stop:
 def _compare_config(
     model: Model, chosen: tuple[Candidate, ...], directory: Path, sink: Sink
 ) -> None:
-    expected = child_config(model, edits.child_layers(model, chosen))
-    found = read_config(directory)
+    layers = edits.child_layers(model, chosen)
+    expected, found = child_config(model, layers), read_config(directory)
+    scheme = kv_scheme(layers)
+    if scheme is not None and found.get("quantization_config") == scheme:
+        # Whether engines are told of the cache is not for a plan to say.
+        expected["quantization_config"] = scheme
     differing = [key for key in expected if found.get(key) != expected[key]]
     added = [key for key in found if key not in expected and key not in ("auto_map",)]
     _report(
@@ -226,7 +253,7 @@ def _expected(output: Output, contents: Mapping[str, str], parents: Parents) -> 
     if isinstance(output.op, Copy):
         return contents[output.op.source]
     pipe = _Hashing()
-    stream(output.op, *parents.locate(output.op), parents, pipe)
+    send(output.op, parents, pipe)
     return pipe.digest.hexdigest()
 
 

@@ -18,7 +18,7 @@ from surgery.evaluate import holds, layers_of, parent_context
 from surgery.expr import Expr, Selector
 from surgery.facts import Context
 from surgery.grammar import ast, scan
-from surgery.ir import Choice, Model
+from surgery.ir import Alternative, Model
 from surgery.rules.rule import Rule, Subject
 from surgery.rules.selection_covers_everything import always, clause
 from surgery.source import Span
@@ -32,17 +32,17 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         return
     context = parent_context(spec, model)
     nodes = [item for item in subject.tree.items if isinstance(item, ast.Choose)]
-    for choice in spec.choices:
+    for choice in (*spec.choices, *spec.facets):
         node = next((each for each in nodes if each.head == choice.span), None)
-        if node is not None:
-            yield from _where(choice, node.where.include, model, context)
-            yield from _when(choice, node, model, context)
+        if node is not None and choice.selector is not None:
+            yield from _where(choice.selector, node.where.include, model, context)
+            yield from _when(choice.selector, choice.alternatives, node, model, context)
 
 
 def _where(
-    choice: Choice, node: ast.LayerSet, model: Model, context: Context
+    selector: Selector, node: ast.LayerSet, model: Model, context: Context
 ) -> Iterator[Diagnostic]:
-    include = choice.selector.include
+    include = selector.include
     if include.where is None or node.where is None or always(include.where):
         return
     layers = _layers(Selector(include.span, replace(include, where=None)), model, context)
@@ -50,12 +50,18 @@ def _where(
         yield _finding("where", node.where.span, clause(node), layers)
 
 
-def _when(choice: Choice, node: ast.Choose, model: Model, context: Context) -> Iterator[Diagnostic]:
-    layers = _layers(choice.selector, model, context)
+def _when(
+    selector: Selector,
+    alternatives: Sequence[Alternative],
+    node: ast.Choose,
+    model: Model,
+    context: Context,
+) -> Iterator[Diagnostic]:
+    layers = _layers(selector, model, context)
     for edit in node.alternatives:
         if isinstance(edit, ast.Keep) or edit.when is None:
             continue
-        when = next((each.when for each in choice.alternatives if each.clause == edit.span), None)
+        when = next((each.when for each in alternatives if each.clause == edit.span), None)
         if when is not None and _true(when, layers, model, context):
             place = _when_clause(edit.when.span, edit.span)
             yield _finding("when", edit.when.span, place, layers)

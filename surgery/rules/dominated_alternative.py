@@ -24,6 +24,7 @@ from surgery.ir import (
     Attention,
     Candidate,
     Choice,
+    Facet,
     Measured,
     SiteOptions,
     Space,
@@ -85,7 +86,8 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         return
     measured = subject.measured if rows.measured else None
     offers = _offers(space)
-    for choice in spec.choices:
+    facets = (facet for facet in spec.facets if not facet.applied)
+    for choice in (*spec.choices, *facets):
         for alternative in choice.alternatives:
             defeats = _defeats(offers.get(id(alternative), ()), worth)
             if defeats and not _useless_window(spec, defeats[0].loser):
@@ -93,12 +95,17 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def _offers(space: Space) -> Mapping[int, Sequence[tuple[Candidate, SiteOptions]]]:
-    """Edited candidates, each with its site, by the alternative (the very object) they are from."""
+    """Edited candidates, each with its site, by the alternative (the very object) they are from.
+
+    One that has a facet as well belongs to two alternatives, and speaks for both.
+    """
     found: dict[int, list[tuple[Candidate, SiteOptions]]] = {}
     for option in space.options:
         for candidate in option.candidates:
-            if candidate.changed:
+            if candidate.edit != "keep":
                 found.setdefault(id(candidate.alternative), []).append((candidate, option))
+            if candidate.facet is not None:
+                found.setdefault(id(candidate.facet), []).append((candidate, option))
     return found
 
 
@@ -188,7 +195,7 @@ def _gains(candidate: Candidate, other: Candidate, prices: _Prices) -> tuple[Fra
 
 def _finding(
     spec: Spec,
-    choice: Choice,
+    choice: Choice | Facet,
     alternative: Alternative,
     defeats: Sequence[_Defeat],
     measured: Measured | None,
@@ -197,8 +204,7 @@ def _finding(
     fix = Fix((dropped(alternative, choice.alternatives),), Safety.UNSAFE)
     by: dict[str, list[_Defeat]] = {}
     for defeat in defeats:
-        winner = defeat.winner.alternative
-        by.setdefault(spelled(winner) if winner else "keep", []).append(defeat)
+        by.setdefault(_called(defeat.winner), []).append(defeat)
     here = "no requirement gets easier by it, and the objective no better"
     if by.keys() == {"keep"}:
         return Diagnostic(
@@ -223,6 +229,13 @@ def _finding(
         values=tuple(_damages(spec, text, defeats, measured)),
         helps=(Help(f"remove {text}: no plan will choose it", fix),),
     )
+
+
+def _called(candidate: Candidate) -> str:
+    """As a spec writes it, where that says it all."""
+    if candidate.facet is not None:
+        return candidate.text
+    return spelled(candidate.alternative) if candidate.alternative else "keep"
 
 
 def _damages(

@@ -38,9 +38,10 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
 
 def _idle_excepts(spec: Spec, model: Model) -> Iterator[Diagnostic]:
     context = parent_context(spec, model)
-    for choice in spec.choices:
-        for part in choice.selector.excludes:
-            inside = _members(choice.selector.include, model, context)
+    selectors = [offer.selector for offer in (*spec.choices, *spec.facets) if offer.selector]
+    for selector in selectors:
+        for part in selector.excludes:
+            inside = _members(selector.include, model, context)
             outside = _members(part, model, context)
             if inside and outside is not None and not inside & outside:
                 message = "this `except` takes no layer away"

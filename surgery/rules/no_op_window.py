@@ -94,6 +94,8 @@ def _asking(spec: Spec) -> dict[str, list[Requirement]]:
 
 def _others(spec: Spec, scenario: Scenario) -> list[str]:
     """The sites that can still save something, where no edit of attention can; else nothing."""
+    if any(facet.site is Site.ATTENTION for facet in spec.facets):
+        return []
     for choice in spec.choices:
         for each in choice.alternatives if choice.site is Site.ATTENTION else ():
             size = int(each.value or 0)

@@ -54,7 +54,7 @@ def clause(node: ast.LayerSet) -> Span:
 
 def _layer_sets(spec: Spec) -> Iterator[LayerSet]:
     exprs = [each.expr for each in (*spec.expects, *spec.requirements)]
-    selectors = [choice.selector for choice in spec.choices]
+    selectors = [offer.selector for offer in (*spec.choices, *spec.facets) if offer.selector]
     selectors += [
         part.selector
         for root in (*selectors, *exprs, spec.objective.expr)

@@ -11,8 +11,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TypeAlias
 
 from surgery import catalog
+from surgery.checking.blocks import BLOCKS
 from surgery.checking.modules import Named, definitions
-from surgery.checking.tables import BLOCKS, BUILT_IN
+from surgery.checking.tables import BUILT_IN
 from surgery.diagnostics import Diagnostic, Fix, Help, Label, Safety
 from surgery.grammar import ast, scan
 from surgery.rules.places import loose_words, removals
@@ -53,8 +54,10 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
     for other, item in dead.items():
         for name in uses[item.span.start] & dead.keys():
             users[name].append(other)
+    places = {name: place for place, name in enumerate(dead)}
     for name, item in dead.items():
-        yield _unused(item, [dead[other] for other in _above(name, users)], tree)
+        above = sorted(_above(name, users), key=lambda other: places[other])
+        yield _unused(item, [dead[other] for other in above], tree)
 
 
 def _misspelt(tree: ast.Spec, items: dict[str, Named], uses: _Uses) -> bool:
@@ -115,14 +118,14 @@ def _unused(item: Named, users: list[Named], tree: ast.Spec) -> Diagnostic:
     return Diagnostic(catalog.W0201, message, tuple(labels), helps=(Help(title, fix),))
 
 
-def _above(name: str, users: Mapping[str, Collection[str]]) -> list[str]:
-    """The unused definitions that would not stand without this one, in the order of the file."""
+def _above(name: str, users: Mapping[str, Collection[str]]) -> set[str]:
+    """The unused definitions that would not stand without this one."""
     found, waiting = {name}, [name]
     while waiting:
         new = [other for other in users[waiting.pop()] if other not in found]
         found.update(new)
         waiting += new
-    return [other for other in users if other in found and other != name]
+    return found - {name}
 
 
 RULE = Rule(catalog.W0201, check)
