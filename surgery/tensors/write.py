@@ -20,6 +20,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from math import prod
 from pathlib import Path
+from typing import Self
 
 from msgspec import Struct
 
@@ -27,7 +28,7 @@ from surgery import catalog
 from surgery.diagnostics import Diagnostic, Help, Stop
 from surgery.ir import Model
 from surgery.ops import Output
-from surgery.tensors.background import Background, known
+from surgery.tensors.background import Background, Range, known
 from surgery.tensors.headers import DTYPE_BYTES, INDEX
 from surgery.tensors.layout import METADATA, ShardLayout, layout
 from surgery.tensors.stream import CHUNK, Parents, aligned, result, send
@@ -118,11 +119,11 @@ def _write_shard(
         _write_all(descriptor, memoryview(shard.header), path)
         pipe, at = _FilePipe(descriptor, path), len(shard.header)
         for output in shard.outputs:
-            send(output.op, parents, pipe)
-            pipe.flush()
-            sha256 = parents.known(output.op)
-            made = known(sha256) if sha256 else background.sha256(path, at, output.nbytes)
+            there, sha256 = Range(path, at, output.nbytes), parents.known(output.op)
+            made = known(sha256) if sha256 else background.sha256(there)
             hashes[output.name] = (shard.name, made)
+            send(output.op, parents, pipe.into(there))
+            pipe.flush()
             at += output.nbytes
             if progress is not None:
                 progress(output.nbytes)
@@ -154,12 +155,18 @@ def _write_file(path: Path, data: bytes) -> None:
 
 
 class _FilePipe:
-    """Collects small pieces into writes of whole chunks."""
+    """Collects small pieces into writes of whole chunks, and tells who follows them."""
 
     def __init__(self, descriptor: int, path: Path) -> None:
         self._descriptor, self._path = descriptor, path
         self._buffer = aligned(CHUNK)
         self._fill = 0
+        self._there = Range(path, 0, 0)
+
+    def into(self, there: Range) -> Self:
+        """What comes now belongs to the tensor whose bytes lie `there`."""
+        self._there = there
+        return self
 
     def room(self) -> memoryview:
         """What is left of the buffer, all of it when it was full."""
@@ -174,6 +181,7 @@ class _FilePipe:
     def flush(self) -> None:
         """Write what is left."""
         _write_all(self._descriptor, self._buffer[: self._fill], self._path)
+        self._there.wrote(self._fill)
         self._fill = 0
 
 
