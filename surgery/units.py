@@ -26,10 +26,10 @@ class Dimension(Struct, frozen=True):
     req: int = 0
 
     def __mul__(self, other: Dimension) -> Dimension:
-        return Dimension(*(a + b for a, b in zip(self.powers(), other.powers(), strict=True)))
+        return _combined(self, other, 1)
 
     def __truediv__(self, other: Dimension) -> Dimension:
-        return Dimension(*(a - b for a, b in zip(self.powers(), other.powers(), strict=True)))
+        return _combined(self, other, -1)
 
     def powers(self) -> tuple[int, int, int, int, int]:
         """The exponents in declaration order."""
@@ -47,6 +47,13 @@ class Dimension(Struct, frozen=True):
         if not over and not under:
             return "1"
         return "*".join(over or ["1"]) + "".join(f"/{name}" for name in under)
+
+
+@functools.cache
+def _combined(one: Dimension, other: Dimension, times: int) -> Dimension:
+    """The sum of the exponents, those of the other so many times; few pairs ever meet."""
+    pairs = zip(one.powers(), other.powers(), strict=True)
+    return Dimension(*(a + times * b for a, b in pairs))
 
 
 def _power(name: str, power: int) -> str:

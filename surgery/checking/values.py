@@ -171,8 +171,13 @@ DIMENSIONS: Mapping[str, Dimension] = {
 }
 
 
+_NUMBERS = frozenset((ex.Number, ex.Arith, ex.Metric, ex.Fact, ex.ScoreTotal, ex.LayerFact))
+
+
 def is_truth(value: Expr) -> bool:
     """Whether an expression is a condition rather than a number."""
+    if type(value) in _NUMBERS:
+        return False
     match value:
         case ex.Compare() | ex.Logic() | ex.Is():
             return True

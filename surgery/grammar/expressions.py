@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from typing import Literal, TypeAlias, cast
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -59,7 +59,7 @@ def children(node: Node) -> Iterator[Node]:
 def _inside(node: Node) -> list[Node]:
     found: list[Node] = []
     for name in _parts(type(node)):
-        value = cast("Node | tuple[Node, ...] | None", getattr(node, name))
+        value: Node | tuple[Node, ...] | None = getattr(node, name)
         if isinstance(value, tuple):
             found += value
         elif value is not None:

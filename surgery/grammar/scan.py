@@ -183,7 +183,7 @@ def invisible(found: tuple[Lexeme, ...]) -> tuple[Lexeme, ...]:
 def deeper_than(limit: int, found: tuple[Lexeme, ...]) -> Lexeme | None:
     """The first bracket that opens more than `limit` levels inside a statement."""
     depth = 0
-    for lexeme in found:
+    for lexeme in found if len(found) > limit else ():
         if lexeme.kind != "mark":
             continue
         if lexeme.text in "([{":
