@@ -28,7 +28,7 @@ _EXPRS = frozenset(get_args(Expr))
 _LEAVES = frozenset(
     (ir.Number, ir.Fact, ir.MachineFact, ir.Metric, ir.ScoreTotal, ir.LayerFact, ir.Is)
 )
-_HOLDERS = (tuple, ir.Selector, ir.LayerSet)
+_HOLDERS = frozenset((tuple, ir.Selector, ir.LayerSet))
 """What is no expression and may contain some."""
 _PLAIN = ("span", "dimension", "op", "kind")
 """Fields that contain no expression."""
@@ -75,16 +75,17 @@ def children(node: object) -> Iterator[Expr]:
 
 
 def _inside(node: object) -> list[Expr]:
-    if isinstance(node, tuple):
+    if type(node) is tuple:
         parts = cast("tuple[object, ...]", node)
     else:
         parts = [cast("object", getattr(node, name)) for name in _fields(type(node))]
     found: list[Expr] = []
     for part in parts:
-        if type(part) in _EXPRS:
+        kind = type(part)
+        if kind in _EXPRS:
             found.append(cast("Expr", part))
-        elif isinstance(part, _HOLDERS):
-            found += _inside(cast("object", part))
+        elif kind in _HOLDERS:
+            found += _inside(part)
     return found
 
 

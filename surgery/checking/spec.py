@@ -21,6 +21,8 @@ from surgery.grammar import ast
 from surgery.ir.digest import canonical
 
 _D = TypeVar("_D")
+_O = TypeVar("_O", ir.Choice, ir.Facet)
+_SITES = {site: place for place, site in enumerate(ir.Site)}
 _Key: TypeAlias = tuple[EntityType, str]
 
 
@@ -62,22 +64,30 @@ def assemble(
         scenarios=scenarios,
         datasets=datasets,
         scores=scores,
-        choices=tuple(sorted((o for o in offers if isinstance(o, ir.Choice)), key=_order)),
+        choices=_ordered(o for o in offers if isinstance(o, ir.Choice)),
         expects=tuple(sorted(wishes.expects, key=_by_label)),
         requirements=tuple(sorted(wishes.requirements, key=_by_label)),
         objective=wishes.objective,
         emits=tuple(sorted(emits, key=lambda each: (each.kind, each.path))),
         not_yet=tuple(sorted(check.not_yet, key=lambda each: (each.what, each.span.start))),
         meaning=meaning,
-        facets=tuple(sorted((o for o in offers if isinstance(o, ir.Facet)), key=_order)),
+        facets=_ordered(o for o in offers if isinstance(o, ir.Facet)),
     )
 
 
-def _order(offer: ir.Choice | ir.Facet) -> tuple[int, int, str]:
-    """Choices by site and first layer written."""
-    picks = offer.selector.include.picks if offer.selector else None
-    first = min((pick.low for pick in picks or ()), default=0)
-    return (list(ir.Site).index(offer.site), first, canonical(offer))
+def _ordered(offers: Iterable[_O]) -> tuple[_O, ...]:
+    """Choices by site and first layer written, then by what they mean, which takes a while."""
+    found: dict[tuple[int, int], list[_O]] = {}
+    for offer in offers:
+        picks = offer.selector.include.picks if offer.selector else None
+        first = min((pick.low for pick in picks or ()), default=0)
+        found.setdefault((_SITES[offer.site], first), []).append(offer)
+    groups = [group for _, group in sorted(found.items())]
+    return tuple(
+        each
+        for group in groups
+        for each in (sorted(group, key=canonical) if len(group) > 1 else group)
+    )
 
 
 def _by_label(each: ir.Requirement) -> tuple[str, str]:

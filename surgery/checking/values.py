@@ -189,12 +189,12 @@ def is_truth(value: Expr) -> bool:
             return False
 
 
-_OTHERS = (Pick, Text, Word, Items, Made, Entity, Namespace, Function, Failed)
+_OTHERS = frozenset((Pick, Text, Word, Items, Made, Entity, Namespace, Function, Failed))
 
 
 def is_expr(value: Value) -> TypeGuard[Expr]:
     """Whether a value is a typed expression: a number or a condition."""
-    return not isinstance(value, _OTHERS)
+    return type(value) not in _OTHERS
 
 
 def is_condition(value: Value) -> TypeGuard[Expr]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 from msgspec import Struct
 
@@ -60,10 +60,10 @@ def _inside(node: Node) -> list[Node]:
     found: list[Node] = []
     for name in _parts(type(node)):
         value: Node | tuple[Node, ...] | None = getattr(node, name)
-        if isinstance(value, tuple):
+        if type(value) is tuple:
             found += value
         elif value is not None:
-            found.append(value)
+            found.append(cast("Node", value))
     return found
 
 

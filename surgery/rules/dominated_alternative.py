@@ -31,7 +31,6 @@ from surgery.ir import (
     Spec,
 )
 from surgery.rules.rule import Rule, Subject
-from surgery.rules.scenarios import asked
 from surgery.scoring.blind import scores_in, scores_used
 from surgery.solving.linear import ZERO, Linear
 from surgery.solving.rows import Rows, lowered, nothing
@@ -90,7 +89,7 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
     for choice in (*spec.choices, *facets):
         for alternative in choice.alternatives:
             defeats = _defeats(offers.get(id(alternative), ()), worth)
-            if defeats and not _useless_window(spec, defeats[0].loser):
+            if defeats and not _useless_window(subject, defeats[0].loser):
                 yield _finding(spec, choice, alternative, defeats, measured)
 
 
@@ -120,12 +119,12 @@ def _defeats(offers: Sequence[tuple[Candidate, SiteOptions]], worth: _Worth) -> 
     return found
 
 
-def _useless_window(spec: Spec, candidate: Candidate) -> bool:
+def _useless_window(subject: Subject, candidate: Candidate) -> bool:
     """Whether no scenario that matters is longer than the window: W0703 says so."""
     block = candidate.block
     if candidate.edit != "window" or not isinstance(block, Attention) or block.window is None:
         return False
-    lengths = [scenario.prefill + scenario.decode for scenario in asked(spec)]
+    lengths = [scenario.prefill + scenario.decode for scenario in subject.asked]
     return bool(lengths) and max(lengths) <= block.window
 
 

@@ -14,7 +14,6 @@ from fractions import Fraction
 from msgspec.structs import replace
 
 from surgery import catalog
-from surgery.affine import walk
 from surgery.diagnostics import Diagnostic, Label, Stop
 from surgery.evaluate import layers_of, parent_context
 from surgery.expr import Fold, LayerSet, Selector
@@ -33,7 +32,7 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         return
     yield from _idle_excepts(spec, model)
     if space is not None and not spec.not_yet:
-        yield from _empty_folds(spec, space)
+        yield from _empty_folds(subject, spec, space)
 
 
 def _idle_excepts(spec: Spec, model: Model) -> Iterator[Diagnostic]:
@@ -56,10 +55,10 @@ def _members(part: LayerSet, model: Model, context: Context) -> set[int] | None:
         return None
 
 
-def _empty_folds(spec: Spec, space: Space) -> Iterator[Diagnostic]:
+def _empty_folds(subject: Subject, spec: Spec, space: Space) -> Iterator[Diagnostic]:
     columns, context = Columns(space), parent_context(spec, space.model)
-    for requirement in spec.requirements:
-        for part in walk(requirement.expr):
+    for _, parts in subject.required:
+        for part in parts:
             if not isinstance(part, Fold) or part.kind in ("count", "some"):
                 continue
             if _always_empty(part, columns, context):

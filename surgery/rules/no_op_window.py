@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from surgery import catalog
-from surgery.affine import walk
 from surgery.diagnostics import Diagnostic, Help, Label
 from surgery.expr import Metric
 from surgery.ir import Alternative, Requirement, Scenario, Site, Spec
 from surgery.rules.rule import Rule, Subject
-from surgery.rules.scenarios import asked
 from surgery.units import format_tokens
 
 
@@ -24,8 +22,8 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
     spec = subject.spec
     if spec is None:
         return
-    scenarios = asked(spec)
-    asking = _asking(spec)
+    scenarios = subject.asked
+    asking = _asking(subject)
     for window, size in _windows(spec):
         idle = [s for s in scenarios if s.prefill + s.decode <= size]
         if len(idle) > 1 and len(idle) == len(scenarios):
@@ -82,11 +80,11 @@ def _here(
     return Diagnostic(catalog.W0703, message + f"`{scenario.name}`", tuple(labels), helps=helps)
 
 
-def _asking(spec: Spec) -> dict[str, list[Requirement]]:
+def _asking(subject: Subject) -> dict[str, list[Requirement]]:
     """The requirements that ask for something in a scenario, by its name."""
     found: dict[str, list[Requirement]] = {}
-    for each in spec.requirements:
-        metrics = (part for part in walk(each.expr) if isinstance(part, Metric))
+    for each, parts in subject.required:
+        metrics = (part for part in parts if isinstance(part, Metric))
         for name in dict.fromkeys(metric.scenario for metric in metrics if metric.scenario):
             found.setdefault(name, []).append(each)
     return found

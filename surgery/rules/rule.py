@@ -13,8 +13,9 @@ from functools import cached_property
 
 from msgspec import Struct
 
-from surgery import ir
+from surgery import affine, ir
 from surgery.diagnostics import Code, Diagnostic
+from surgery.expr import Expr, Metric
 from surgery.grammar import ast
 from surgery.solving.rows import Rows, lowered
 
@@ -28,6 +29,23 @@ class Subject(Struct, frozen=True, dict=True):
     space: ir.Space | None = None
     measured: ir.Measured | None = None
     """Scores that the library already has; an address without a score is missing from it."""
+
+    @cached_property
+    def required(self) -> tuple[tuple[ir.Requirement, tuple[Expr, ...]], ...]:
+        """Each requirement with all parts of its formula, for the many rules that look at them."""
+        found = self.spec.requirements if self.spec is not None else ()
+        return tuple([(each, tuple(affine.walk(each.expr))) for each in found])
+
+    @cached_property
+    def asked(self) -> tuple[ir.Scenario, ...]:
+        """The scenarios that a requirement, an expectation or the objective names."""
+        if self.spec is None:
+            return ()
+        others = (*(each.expr for each in self.spec.expects), self.spec.objective.expr)
+        parts = [part for _, inside in self.required for part in inside]
+        parts += [part for expr in others for part in affine.walk(expr)]
+        named = {part.scenario for part in parts if isinstance(part, Metric)}
+        return tuple([each for each in self.spec.scenarios if each.name in named])
 
     @cached_property
     def rows(self) -> Rows | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from surgery import affine, catalog
+from surgery import catalog
 from surgery.checking.tables import METRICS
 from surgery.diagnostics import Diagnostic, Help, Label
 from surgery.expr import Metric
@@ -20,8 +20,8 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         return
     asked = [
         (each, part)
-        for each in subject.spec.requirements
-        for part in affine.walk(each.expr)
+        for each, parts in subject.required
+        for part in parts
         if isinstance(part, Metric) and not part.parent
     ]
     timed = [(each, part) for each, part in asked if METRICS[part.name].timed]

@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from surgery import catalog
-from surgery.affine import walk
 from surgery.diagnostics import Diagnostic, Edit, Fix, Help, Label, Safety
 from surgery.expr import Arith, Compare, Expr, Fold, LayerFact, MachineFact, Number
 from surgery.grammar import ast
 from surgery.ir import Alternative, Choice, Experts, Machine, Model, Site, Spec
 from surgery.rules.places import free
 from surgery.rules.rule import Rule, Subject
-from surgery.rules.scenarios import asked
 from surgery.source import Span
 
 
@@ -26,8 +24,8 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
     spec = subject.spec
     if spec is None:
         return
-    serving = {scenario.machine for scenario in asked(spec)}
-    promised = _promised(spec)
+    serving = {scenario.machine for scenario in subject.asked}
+    promised = _promised(subject, spec)
     for machine in spec.machines:
         field, sharing = _sharing(machine)
         if machine.name not in serving or sharing < 2:
@@ -62,9 +60,9 @@ def _odd(choice: Choice, sharing: int) -> list[Alternative]:
     ]
 
 
-def _promised(spec: Spec) -> list[int]:
+def _promised(subject: Subject, spec: Spec) -> list[int]:
     """Numbers that divide the experts of every layer, because a requirement says so."""
-    parts = (part for each in spec.requirements for part in walk(each.expr))
+    parts = (part for _, inside in subject.required for part in inside)
     folds = (part for part in parts if isinstance(part, Fold) and part.kind == "every")
     return [number for fold in folds if (number := _divisor(fold.body, spec)) > 0]
 

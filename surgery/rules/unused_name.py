@@ -100,7 +100,7 @@ def exporting(tree: ast.Spec) -> bool:
 
 def _mentioned(item: ast.Item, nodes: Iterable[ast.Node]) -> set[str]:
     """The names that a statement uses; parameters hide what has their name."""
-    found = {node.text for node in nodes if isinstance(node, ast.Name)}
+    found = {node.text for node in nodes if type(node) is ast.Name}
     if isinstance(item, ast.Fn):
         found -= {param.name.text for param in item.params}
     if isinstance(item, ast.Scenario):

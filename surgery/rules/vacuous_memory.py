@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from surgery import affine, catalog
+from surgery import catalog
 from surgery.diagnostics import Diagnostic, Edit, Fix, Help, Label, Safety
 from surgery.expr import Metric
 from surgery.grammar import ast
@@ -22,8 +22,8 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
     if subject.spec is None:
         return
     fitted = {each.name: each for each in subject.spec.scenarios if each.batch is None}
-    for requirement in subject.spec.requirements:
-        for part in affine.walk(requirement.expr):
+    for requirement, parts in subject.required:
+        for part in parts:
             if isinstance(part, Metric) and part.name == "memory" and not part.parent:
                 scenario = fitted.get(part.scenario or "")
                 if scenario is not None:
