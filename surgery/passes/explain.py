@@ -200,6 +200,9 @@ def _step(clause: Clause, size: Fraction) -> Fraction:
 def _text(best: Best | None, others: bool) -> str:
     if best is None:
         return "cannot hold with the others" if others else "cannot hold"
+    if best.clause.unit == "exceptions" and best.value > 0:
+        layers = "1 layer breaks" if best.value == 1 else f"{best.value} layers break"
+        return f"{'with the others, ' if others else ''}at least {layers} it"
     return f"best possible{' with the others' if others else ''}: {best.text}"
 
 
