@@ -25,7 +25,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in commands.NAMES:
             return None
-        found = import_module(f"surgery.commands.{cmd_name}").command
+        found = import_module(f"surgery.commands.{cmd_name.replace('-', '_')}").command
         assert isinstance(found, click.Command)
         return found
 

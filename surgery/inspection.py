@@ -76,12 +76,18 @@ def inspect(directory: Path, cache: Path) -> Inspection:
     model_type = config.get("model_type")
     name = model_type if isinstance(model_type, str) else "unknown"
     try:
-        model = read_model(Fetched(directory, str(directory)), cache, hashing=False)
+        found = read(directory, cache)
     except Stop as stop:
         if stop.diagnostic.code is not catalog.E0401:
             raise
         return _foreign(name, directory)
-    return _known(name, _with_scales(model, directory))
+    return _known(name, found)
+
+
+def read(directory: Path, cache: Path) -> Model:
+    """A checkpoint of a known family, its FP8 caches included. Raises `Stop`, E0401 as well."""
+    model = read_model(Fetched(directory, str(directory)), cache, hashing=False)
+    return _with_scales(model, directory)
 
 
 # ---- families that are data ------------------------------------------------------------------

@@ -16,6 +16,7 @@ from surgery.edits import unlisted
 from surgery.ir import Decision, Plan, Site
 from surgery.lockfile import SITES, decision
 from surgery.units import format_layers
+from surgery.views.table import table
 
 _SHORT = 8
 _WIDTH = 60
@@ -41,9 +42,10 @@ def plan_text(plan: Plan, parent: Mapping[str, str] | None = None) -> str:
         blocks.insert(0, _edited_by_hand(plan, plan.stated))
     sites = [line for site in SITES for line in _site_lines(plan, site)]
     blocks += ["\n".join(sites)] if sites else []
-    blocks.append(_metric_table(plan, parent))
+    metrics = metric_rows(plan, parent)
+    blocks.append(table(metrics, "<>>>"[: len(metrics[0])]))
     if plan.requirements:
-        blocks.append(_requirement_table(plan))
+        blocks.append(table(requirement_rows(plan), "<>>>>"))
     blocks += _notes(plan)
     solver = " ".join(f"{key}={value}" for key, value in plan.solver)
     blocks.append(f"  {plan.objective[0]}: {plan.objective[1]}  ({solver})")
@@ -97,20 +99,22 @@ def _by_text(decisions: Iterable[Decision]) -> list[tuple[str, list[Decision]]]:
     return list(found.items())
 
 
-def _metric_table(plan: Plan, parent: Mapping[str, str] | None) -> str:
+def metric_rows(plan: Plan, parent: Mapping[str, str] | None) -> list[tuple[str, ...]]:
+    """Metrics under a head, beside the parent's where they are known."""
     if parent is None:
-        return _table([("", "plan"), *plan.metrics], "<>")
-    rows = [("", "parent", "plan", "change")]
+        return [("", "plan"), *plan.metrics]
+    rows: list[tuple[str, ...]] = [("", "parent", "plan", "change")]
     for name, value in plan.metrics:
         before = parent.get(name, "0")
         rows.append((name, before, value, _change(before, value)))
-    return _table(rows, "<>>>")
+    return rows
 
 
-def _requirement_table(plan: Plan) -> str:
-    rows = [("requirement", "plan", "", "limit", "slack")]
+def requirement_rows(plan: Plan) -> list[tuple[str, ...]]:
+    """Requirements with what they come to and the slack, under a head."""
+    rows: list[tuple[str, ...]] = [("requirement", "plan", "", "limit", "slack")]
     rows += [(r.label, r.value, r.op, r.limit, _slack(r.value, r.limit)) for r in plan.requirements]
-    return _table(rows, "<>>>>")
+    return rows
 
 
 def _slack(value: str, limit: str) -> str:
@@ -128,32 +132,20 @@ def _change(before: str, after: str) -> str:
     return f"{float((new - old) / abs(old)):+.1%}" if new != old else "="
 
 
-def _table(rows: Sequence[tuple[str, ...]], alignment: str) -> str:
-    """Rows indented by two, two blanks between columns, no blanks at line ends."""
-    widths = [max(len(row[n]) for row in rows) for n in range(len(alignment))]
-    lines = (
-        "  ".join(
-            f"{cell:{side}{width}}"
-            for cell, side, width in zip(row, alignment, widths, strict=True)
-        )
-        for row in rows
-    )
-    return "\n".join(f"  {line}".rstrip() for line in lines)
-
-
 # ---- two plans -------------------------------------------------------------------------------
 
 
 def diff_text(difference: PlanDiff, old: str, new: str) -> str:
     """What changed from the plan called `old` to the one called `new`."""
     if difference.same_decisions:
-        return "\n\n".join([*_provenance(difference), _moved(difference)])
+        return "\n\n".join([*_provenance(difference), moved(difference)])
     blocks = _provenance(difference)
     for site in SITES:
         changes = [c for c in difference.decisions if _place(c)[1] == site.value]
         if changes:
             blocks.append(f"  {site.value}\n" + _site_changes(changes))
-    blocks += [_evidence_table(difference, old, new), _summary(difference)]
+    evidence = evidence_rows(difference, old, new)
+    blocks += [table(evidence, "<>>><"), summary(difference)]
     return "\n\n".join(blocks)
 
 
@@ -226,7 +218,7 @@ def _site_changes(changes: Sequence[Change]) -> str:
             Op.REMADE: "    same decision, different slices kept",
         }
         rows.append((f"  {op.value} {span}", f"{before or after:>{width}}{tail.get(op, '')}"))
-    return _table(rows, "<<")
+    return table(rows, "<<")
 
 
 def _what(change: Change) -> tuple[Op, str, str]:
@@ -236,8 +228,9 @@ def _what(change: Change) -> tuple[Op, str, str]:
     return change.op, before, after
 
 
-def _evidence_table(difference: PlanDiff, old: str, new: str) -> str:
-    rows = [("", old, new, "change", "limit")]
+def evidence_rows(difference: PlanDiff, old: str, new: str) -> list[tuple[str, ...]]:
+    """Requirements, objective and metrics of both plans under a head, with the limits."""
+    rows: list[tuple[str, ...]] = [("", old, new, "change", "limit")]
     for address in difference.addresses:
         head, _, name = address.partition(".")
         if head not in ("require", "objective", "metric"):
@@ -257,10 +250,11 @@ def _evidence_table(difference: PlanDiff, old: str, new: str) -> str:
             goal, _, after = after.rpartition(" = ")
             before, limit = before.rpartition(" = ")[2], goal.partition(" ")[0]
         rows.append((name, before, after, _change(before, after), limit))
-    return _table(rows, "<>>><")
+    return rows
 
 
-def _summary(difference: PlanDiff) -> str:
+def summary(difference: PlanDiff) -> str:
+    """One sentence: how many layers differ, and whether a requirement is violated."""
     layers = {a.split(".")[1] for a in difference.addresses if a.startswith("layer.")}
     changed = {_place(c)[0] for c in difference.decisions}
     parts = [
@@ -294,7 +288,7 @@ def _verdicts(difference: PlanDiff) -> list[tuple[str, bool]]:
     return verdicts
 
 
-def _moved(difference: PlanDiff) -> str:
+def moved(difference: PlanDiff) -> str:
     """The evidence of two plans that decide the same."""
     shifts: list[Fraction] = []
     for change in difference.changes:

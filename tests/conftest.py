@@ -51,6 +51,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite snapshots in place")
 
 
+def golden(path: Path, text: str, request: pytest.FixtureRequest) -> None:
+    """A text is what its golden file says; `--update-golden` makes the file say so."""
+    if request.config.getoption("--update-golden"):
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8"), f"{path} is stale (`--update-golden`)"
+
+
 def untyped(module: str) -> Any:
     """A library that ships no usable types, imported when a test needs it."""
     return importlib.import_module(module)

@@ -2,7 +2,8 @@
 
 In: arguments. Out: answers on stdout, findings and progress on stderr, exit codes. A file is
 imported when its command is called (or listed by `--help`), and imports what is heavy when it
-runs. To add a command, add its file and its name to `NAMES`.
+runs. To add a command, add its file and its name to `NAMES`, with `-`
+where the file has `_`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ NAMES = (
     "twin",
     "library",
     "explain",
+    "install-git",
     "lsp",
 )
 """In the order in which one meets them; `--help` lists them so."""

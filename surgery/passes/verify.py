@@ -102,14 +102,14 @@ def _weighed(
     if block is None or decided.text == edits.keep_text(decided.site, block):
         return sizes.block_cost(block, tensors)
     try:
-        alternative, facet, child = _read(decided, block, name)
+        alternative, facet, child = read_decision(decided, block, name)
         return cost.alternative_cost(tensors, block, child, decided.site, alternative, facet)
     except ValueError as error:
         where = f"{address(decided.layer, decided.site)}={decided.text}"
         raise _stale(name, f"`{where}` cannot be done to this parent: {error}") from error
 
 
-def _read(
+def read_decision(
     decided: Decision, block: Block, name: str
 ) -> tuple[Alternative | None, Alternative | None, Block | None]:
     """The edit of a decision (`None`: keep), its facet, and what the parent's block becomes.
@@ -155,7 +155,7 @@ def _candidate(decided: Decision, model: Model, name: str) -> Candidate:
     try:
         if block is None:
             raise ValueError("there is no such block")
-        alternative, facet, child = _read(decided, block, name)
+        alternative, facet, child = read_decision(decided, block, name)
     except ValueError as error:
         message = f"`{where}={decided.text}` is nothing that can be done to this parent"
         raise _stale(name, message) from error
