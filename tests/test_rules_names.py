@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from lint_fixtures import (
     CLEAN,
@@ -15,6 +17,7 @@ from lint_fixtures import (
     mended,
     only,
 )
+from spec_texts import SPECS
 
 from surgery.diagnostics import Safety
 
@@ -90,6 +93,18 @@ def test_chains_go_wherever_they_stand() -> None:
         after = fixed(text, found, Safety.SAFE)
         assert {d.code.id for d in findings(after)} <= {"W0201"}
     assert [fixed(text, d, Safety.SAFE) == CLEAN for d in findings(text)] == [False, True, False]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=["llama", "gpt-oss"])
+def test_edits_never_overlap_however_much_of_a_spec_is_there(spec: str) -> None:
+    fixes = 0
+    for n in range(1, spec.count("\n")):
+        text = "\n".join(spec.split("\n")[:n])
+        for fix in (help.fix for each in linted(text).findings for help in each.helps if help.fix):
+            places = [edit.span for edit in fix.edits]
+            assert all(one.end <= two.start for one, two in pairwise(places))
+            fixes += len(places) > 1
+    assert fixes > 0
 
 
 def test_a_name_is_used_by_parameters_of_another_name_only() -> None:

@@ -43,15 +43,14 @@ def removal(item: ast.Item, tree: ast.Spec) -> Edit:
 def removals(items: Collection[ast.Item], tree: ast.Spec) -> tuple[Edit, ...]:
     """Take several statements away; what they leave between them goes too."""
     merged: list[Edit] = []
-    for edit in sorted((removal(each, tree) for each in items), key=lambda e: e.span.start):
-        last = merged[-1] if merged else None
-        if last is None or last.span.end <= edit.span.start:
-            merged.append(edit)
-            continue
-        # The last statement of a file takes blank lines that the one before it takes as well.
-        source, start = edit.span.source, last.span.start
-        start = len(source.text[:start].rstrip()) if edit.text else start
-        merged[-1] = Edit(Span(source, start, edit.span.end), edit.text if start else "")
+    for each in sorted((removal(item, tree) for item in items), key=lambda e: e.span.start):
+        edit = each
+        # The last statement of a file takes blank lines that those before it take as well.
+        while merged and merged[-1].span.end > edit.span.start:
+            source, start = edit.span.source, merged.pop().span.start
+            start = len(source.text[:start].rstrip()) if edit.text else start
+            edit = Edit(Span(source, start, edit.span.end), edit.text if start else "")
+        merged.append(edit)
     return tuple(merged)
 
 
