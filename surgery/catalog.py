@@ -113,6 +113,7 @@ E0412 = _code("E0412", "revision-mismatch", "the pinned revision differs from wh
 E0414 = _code("E0414", "too-many-candidates", "more candidates than a plan can search")
 E0415 = _code("E0415", "ambiguous-candidate", "alternatives that a plan could not tell apart")
 E0416 = _code("E0416", "beyond-context", "a length is beyond the model's context")
+E0417 = _code("E0417", "indivisible-experts", "experts that GPUs cannot share, each whole ones")
 
 # ---- 05 requirements -------------------------------------------------------------------------
 

@@ -132,6 +132,7 @@ ADDED = [
     ("score s = swap_one(kl(logits), text) { tail = 9K tok }", "E0309", "9K tok"),
     ("machine m = 1.5 * node", "E0309", "1.5"),
     ("machine m = 1 * node { tensor_parallel = 3 }", "E0309", "3"),
+    ("machine m = 1 * node { expert_parallel = 3 }", "E0309", "3"),
     ("require count(layers[-1]) >= 1", "E0309", "-1"),
     ("require count(layers[last(0)]) >= 1", "E0309", "0"),
     ('emit checkpoint ""', "E0309", '""'),

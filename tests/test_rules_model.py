@@ -300,7 +300,13 @@ def test_experts_that_the_gpus_cannot_share(bench: Bench) -> None:
 
 @pytest.mark.parametrize(
     ("gpus", "fields", "expected"),
-    [(1, "", 0), (2, "", 1), (4, "{ tensor_parallel = 2 }", 1), (4, "{ tensor_parallel = 1 }", 0)],
+    [
+        (1, "", 0),
+        (2, "", 1),
+        (4, "{ tensor_parallel = 2 }", 1),
+        (4, "{ tensor_parallel = 1 }", 0),
+        (4, "{ tensor_parallel = 4 expert_parallel = 1 }", 0),
+    ],
 )
 def test_how_many_gpus_share(gpus: int, fields: str, expected: int, bench: Bench) -> None:
     text = moe(scenario("chat", "64 tok", "64 tok", gpus, fields), ASK, ODD, SIZE)

@@ -54,6 +54,9 @@ BLOCKS: Mapping[str, tuple[FieldRule, ...]] = {
     ),
     "machine": (
         FieldRule("tensor_parallel", "count", "GPUs that share every layer"),
+        FieldRule(
+            "expert_parallel", "count", "GPUs that share the experts, each holding whole ones"
+        ),
         FieldRule("memory", "bytes", "memory of one GPU"),
         FieldRule("bandwidth", "rate", "memory bandwidth of one GPU"),
         FieldRule("compute", "compute", "dense BF16 operations per second of one GPU"),

@@ -224,5 +224,6 @@ def anything(param: ast.Param) -> Value:
 
 def _any_machine(span: Span) -> ir.Machine:
     # Odd numbers, so that no honest formula divides by zero.
-    names = ("memory", "bandwidth", "compute", "interconnect", "tensor_parallel")
+    names = ("memory", "bandwidth", "compute", "interconnect")
+    names += ("tensor_parallel", "expert_parallel")
     return ir.Machine(span, "", "", 8191, tuple((name, Fraction(8191)) for name in names))

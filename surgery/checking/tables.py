@@ -183,6 +183,7 @@ MACHINE_FACTS: Mapping[str, Dimension] = {
     "compute": units.NUMBER / units.TIME,
     "interconnect": units.BYTES_PER_S,
     "tensor_parallel": units.NUMBER,
+    "expert_parallel": units.NUMBER,
 }
 """Members of a machine: `gpus` of the machine, all others of one GPU."""
 

@@ -149,11 +149,13 @@ def machine(check: Check, module: Module, item: ast.Machine) -> Value:
     fields = dict(base.fields) | {name: exact(each) for name, each in values.items()}
     name = module.qualified(item.name.text)
     decl = ir.Machine(item.head, name, base.device, base.gpus, tuple(sorted(fields.items())))
-    shared = fields.get("tensor_parallel")
-    if shared is not None and decl.gpus % shared != 0:
-        at = values["tensor_parallel"].span if "tensor_parallel" in values else item.head
-        message = f"{shared} GPUs cannot share a layer evenly on a machine that has {decl.gpus}"
-        return check.error(catalog.E0309, message, at, f"{decl.gpus} is no multiple of {shared}")
+    for field, what in (("tensor_parallel", "a layer"), ("expert_parallel", "experts")):
+        shared = fields.get(field)
+        if shared is not None and decl.gpus % shared != 0:
+            at = values[field].span if field in values else item.head
+            message = f"{shared} GPUs cannot share {what} evenly on a machine that has {decl.gpus}"
+            label = f"{decl.gpus} is no multiple of {shared}"
+            return check.error(catalog.E0309, message, at, label)
     return Entity(item.head, "machine", name, decl)
 
 

@@ -12,7 +12,8 @@ later ones take the hashes from the cache (`tensors/digest.py`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -135,16 +136,18 @@ def _compare(
 ) -> None:
     """Raise E0411 unless the headers hold exactly the expected tensors."""
     specs = {spec.name: spec for spec in expected}
-    missing = [f"missing: `{name}`" for name in specs if name not in checkpoint.tensors]
-    extra = [
-        f"unexpected: `{shown(name)}`"
+    absent = [name for name in specs if name not in checkpoint.tensors]
+    others = [
+        name
         for name in checkpoint.tensors
         if name not in specs
         and not is_ignored(family, sizes.conditions, name)
         and not is_scale(name)
     ]
+    missing = [f"missing: `{name}`" for name in absent]
+    extra = [f"unexpected: `{shown(name)}`" for name in others]
     wrong = [
-        f"`{name}` is {_kind(stored)}, the config says {_kind(spec)}"
+        f"`{name}` is {_kind(stored)}, the config says {_kind(spec)}{_turned(stored, spec)}"
         for name, spec in specs.items()
         if (stored := checkpoint.tensors.get(name)) is not None
         and (stored.shape, stored.dtype) != (spec.shape, spec.dtype)
@@ -161,9 +164,30 @@ def _compare(
     if parts:
         message = f"the tensors of the checkpoint do not match its config: {', '.join(parts)}"
         notes = tuple(line for found in (missing, extra, wrong) for line in _few(found))
-        helps = (Help("config and weights must be of one model: fetch both again"),)
+        helps = (Help(_REWRITE if _foreign(absent, others) else _REFETCH),)
         subject = str(checkpoint.directory)
         raise Stop(Diagnostic(catalog.E0411, message, subject=subject, notes=notes, helps=helps))
+
+
+_REFETCH = "config and weights must be of one model: fetch both again"
+_REWRITE = (
+    "the experts are stored in another layout than the config's: "
+    "fetch both again, or load the model in Transformers and save it with `save_pretrained`"
+)
+_OF_EXPERTS = re.compile(r"(model\.layers\.[0-9]+\.).*\.experts\..*")
+
+
+def _foreign(missing: Iterable[str], extra: Iterable[str]) -> bool:
+    """Whether some layer has experts, and not as the family stores them."""
+    lost = {place[1] for name in missing if (place := _OF_EXPERTS.fullmatch(name))}
+    return any((place := _OF_EXPERTS.fullmatch(name)) and place[1] in lost for name in extra)
+
+
+def _turned(stored: Stored, spec: TensorSpec) -> str:
+    """Says it where the sizes are right and in another order."""
+    if stored.dtype == spec.dtype and sorted(stored.shape) == sorted(spec.shape):
+        return ": the same sizes in another order"
+    return ""
 
 
 def _few(found: list[str]) -> list[str]:

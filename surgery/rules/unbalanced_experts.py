@@ -41,6 +41,8 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
 
 def _sharing(machine: Machine) -> tuple[str, int]:
     """How many GPUs share every layer, and the field that says so."""
+    if "expert_parallel" in dict(machine.fields):
+        return "expert_parallel", 1  # They hold whole experts, and uneven numbers are an error.
     parallel = dict(machine.fields).get("tensor_parallel")
     if parallel is not None:
         return "tensor_parallel", int(parallel)
