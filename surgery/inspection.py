@@ -19,7 +19,7 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from surgery import catalog, sizes
-from surgery.arch.cache import scaled_layers
+from surgery.arch.cache import cached, scaled_layers
 from surgery.diagnostics import Stop
 from surgery.ir import Attention, Experts, Ffn, Layer, Model, Site, TensorSpec
 from surgery.passes.resolve import read_config, read_model
@@ -103,14 +103,8 @@ def _with_scales(model: Model, directory: Path) -> Model:
         for name in names
         for size in (stored[name].nbytes,)
     )
-    layers = (_cached(layer) if layer.index in scaled else layer for layer in model.layers)
-    return replace(model, layers=tuple(layers), tensors=(*model.tensors, *specs))
-
-
-def _cached(layer: Layer) -> Layer:
-    if layer.attention is None:
-        return layer
-    return replace(layer, attention=replace(layer.attention, kv_dtype="fp8_e4m3"))
+    layers = cached(model.layers, stored)
+    return replace(model, layers=layers, tensors=(*model.tensors, *specs))
 
 
 def _known(model_type: str, model: Model) -> Inspection:

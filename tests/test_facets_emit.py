@@ -254,6 +254,9 @@ def test_the_rest_of_the_output_tells_of_caches(
     runtime = json.loads((out / "runtime.json").read_text(encoding="utf-8"))
     caches = [layer["attention"]["kv_cache"] for layer in runtime["layers"]]
     assert caches == ["F8_E4M3" if n in scaled else "BF16" for n in range(4)]
+    beside = json.loads((out / "checkpoint/per_layer_config.json").read_text(encoding="utf-8"))
+    told = [entry["kv_cache_dtype"] for entry in beside.values()]
+    assert told == ["fp8_e4m3" if n in scaled else "auto" for n in range(4)]
     from surgery_runtime.load import load
 
     assert load(out, torch.float32) is not None

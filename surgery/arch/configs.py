@@ -143,7 +143,7 @@ def _uniform(model: Model, layers: tuple[Layer, ...]) -> Json | None:
         return None
     facts: dict[str, int] = {}
     for layer in layers:
-        for name, value in _facts(family, layer).items():
+        for name, value in layer_facts(family, layer).items():
             if facts.setdefault(name, value) != value:
                 return None
     windows = _stock_windows(family, model, layers)
@@ -156,7 +156,7 @@ def _uniform(model: Model, layers: tuple[Layer, ...]) -> Json | None:
     return config
 
 
-def _facts(family: Family, layer: Layer) -> dict[str, int]:
+def layer_facts(family: Family, layer: Layer) -> dict[str, int]:
     """What can differ between layers, under the names of the family's facts."""
     facts = {} if layer.attention is None else {"kv_heads": layer.attention.kv_heads}
     match layer.mlp:
@@ -227,7 +227,7 @@ def _flat(family: Family, model: Model, layers: tuple[Layer, ...]) -> Json:
 
 def _flat_block(family: Family, config: Json, layer: Layer) -> Json:
     block: Json = {}
-    for name, value in _facts(family, layer).items():
+    for name, value in layer_facts(family, layer).items():
         keys = family.facts[name].keys
         common = next((config[key] for key in keys if config.get(key) is not None), None)
         if name == "experts" or value != common:

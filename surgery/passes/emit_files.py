@@ -21,6 +21,8 @@ from msgspec import Struct
 
 from surgery import ir, lockfile
 from surgery.arch.configs import CLASSES, child_config
+from surgery.arch.per_layer import FILE as PER_LAYER
+from surgery.arch.per_layer import per_layer_config
 from surgery.diagnostics import Stop
 from surgery.edits import child_layers, child_outputs
 from surgery.ops import Constant, Copy, MeanHeads, Output, Pad, Take, TensorOp, Unpack
@@ -102,6 +104,7 @@ def checkpoint_files(child: Child) -> Mapping[str, bytes]:
         if named != ours:
             raise _foreign_code(child)
         found |= classes(child.model_type)
+    found[PER_LAYER] = per_layer_config(model.family, child.layers)
     found["README.md"] = model_card(child).encode()
     return dict(sorted(found.items()))
 

@@ -28,8 +28,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from surgery import catalog
-from surgery.arch.cache import is_scale, only_cache
+from surgery.arch.cache import cached, is_scale, only_cache
 from surgery.arch.configs import CLASSES, stock_config
+from surgery.arch.per_layer import FILE as PER_LAYER
+from surgery.arch.per_layer import per_layer_config
 from surgery.diagnostics import Diagnostic, Help, Stop
 from surgery.ir import Experts, Layer, Model, TensorSpec
 from surgery.ops import Copy, Output, Pad, TensorOp, Unpack
@@ -221,6 +223,9 @@ def _small(model: Model, kind: Kind, config: Mapping[str, object]) -> dict[str, 
     found["config.json"] = (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()
     if "auto_map" in config:
         found |= classes(str(config["model_type"]))
+    layers = padded_layers(model) if kind.padded else model.layers
+    layers = cached(layers, (tensor.name for tensor in model.tensors))
+    found[PER_LAYER] = per_layer_config(model.family, layers)
     found["README.md"] = _card(model, kind, config).encode()
     return {f"{CHECKPOINT}/{name}": data for name, data in sorted(found.items())}
 

@@ -2,9 +2,9 @@
 
 In: a plan that was read, the resolved parent, a checkpoint's directory. Out: `Verified`, when every
 tensor is there, nothing else is, and each has the dtype, the shape and the bytes that the plan's
-cut of the parent gives; and `config.json` is the one that the plan's layers make. What differs is
-E0805, all of it at once. Refuses plans that were edited by hand or made of another parent
-(E0801), and parents without weights (E0001).
+cut of the parent gives; and `config.json` and `per_layer_config.json` are those that the plan's
+layers make. What differs is E0805, all of it at once. Refuses plans that were edited by hand or
+made of another parent (E0801), and parents without weights (E0001).
 
 Nothing is taken from a manifest or a cache: what the child should hold is cut from the parent once
 more, in a stream, and what it does hold is read and hashed.
@@ -13,9 +13,11 @@ more, in a stream, and what it does hold is read and hashed.
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
+from itertools import zip_longest
 from pathlib import Path
 
 from msgspec import Struct
@@ -24,19 +26,21 @@ from msgspec.structs import replace
 from surgery import catalog, edits, sizes
 from surgery import plan as plans
 from surgery.arch.configs import child_config, kv_scheme
+from surgery.arch.per_layer import FILE as PER_LAYER
+from surgery.arch.per_layer import per_layer_config
 from surgery.diagnostics import Diagnostic, Help, Sink, Stop
 from surgery.edits.registry import written
 from surgery.ir import Alternative, Block, Candidate, Cost, Decision, Model, Plan, TensorSpec
 from surgery.lockfile import address
 from surgery.ops import Copy, Output
 from surgery.passes import cost, replan
-from surgery.passes.resolve import read_config
+from surgery.passes.resolve import MAX_CONFIG, read_config
 from surgery.progress import Progress
 from surgery.source import Source, Span
 from surgery.tensors.digest import tensor_digests
-from surgery.tensors.headers import Checkpoint, open_checkpoint
+from surgery.tensors.headers import Checkpoint, inside, open_checkpoint
 from surgery.tensors.stream import CHUNK, Parents, aligned, send
-from surgery.untrusted import shown
+from surgery.untrusted import read_capped, shown
 
 _SHOW = 5
 """How many differences of each kind a finding lists."""
@@ -59,6 +63,7 @@ def run(
     outputs = edits.child_outputs(model, chosen)
     checkpoint = open_checkpoint(directory)
     _compare_config(model, chosen, directory, sink)
+    _compare_sidecar(model, chosen, directory, sink)
     _compare_headers(outputs, checkpoint, sink)
     if sink.failed:
         return None
@@ -209,6 +214,29 @@ def _compare_config(
         "config.json is not what the plan makes of the parent's",
         (f"`{shown(key)}` differs" for key in (*differing, *added)),
     )
+
+
+def _compare_sidecar(
+    model: Model, chosen: tuple[Candidate, ...], directory: Path, sink: Sink
+) -> None:
+    expected = per_layer_config(model.family, edits.child_layers(model, chosen))
+    there = os.path.lexists(directory / PER_LAYER)
+    found = read_capped(inside(directory, PER_LAYER), MAX_CONFIG) if there else None
+    if found == expected:
+        return
+    message = f"`{PER_LAYER}` is not what the plan makes of the layers"
+    note = _first_difference(expected, found) if found is not None else "it is missing"
+    _report(sink, directory, message, (note,))
+
+
+def _first_difference(expected: bytes, found: bytes) -> str:
+    """The first line that differs, as it should be and as it is."""
+    texts = (text.decode(errors="replace").splitlines() for text in (expected, found))
+    for number, (one, other) in enumerate(zip_longest(*texts, fillvalue=""), 1):
+        if one != other:
+            says, is_ = shown(other.strip()), one.strip()
+            return f"line {number} is `{says}`, the plan says `{is_}`"
+    return "line endings differ"
 
 
 def _compare_headers(outputs: Iterable[Output], checkpoint: Checkpoint, sink: Sink) -> None:
