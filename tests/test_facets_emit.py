@@ -343,6 +343,47 @@ def test_engines_can_be_told_in_the_words_of_modelopt(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("parent", "model_type", "architecture"),
+    [
+        ("dense", "nemotron-nas", "DeciLMLayerwiseForCausalLM"),
+        ("moe", "gpt_oss_puzzle", "GptOssPuzzleForCausalLM"),
+    ],
+)
+def test_where_engines_are_not_told_stock_classes_are_not_named(
+    parent: str, model_type: str, architecture: str, folder: Path
+) -> None:
+    """They would serve the child with scales of 1, and say nothing."""
+    work = planned(folder, parent, UNIFORM.replace("EMIT", ""))
+    out = work.write(f"out-untold-{parent}")
+    config = json.loads((out / "checkpoint/config.json").read_text(encoding="utf-8"))
+    assert (config["model_type"], config["architectures"]) == (model_type, [architecture])
+    assert "quantization_config" not in config
+    torch.testing.assert_close(
+        logits(loaded(out)), work.child_logits(as_stored=False), rtol=0, atol=2e-5
+    )
+    sink = Sink()
+    plan, model = lockfile.short(work.planned.plan), work.planned.space.model
+    assert verify.run(plan, "p", model, out / "checkpoint", sink, silent), sink.found
+
+
+def test_a_mixed_child_that_tells_of_its_cache_is_served_by_stock_classes(folder: Path) -> None:
+    spec = DENSE + 'emit checkpoint "out" { kv_scheme = modelopt }\n'
+    work = planned(folder, "dense", spec)
+    out = work.write("out-told")
+    config = json.loads((out / "checkpoint/config.json").read_text(encoding="utf-8"))
+    assert config["architectures"] == ["DeciLMForCausalLM"]
+    assert config["quantization_config"]["quant_method"] == "modelopt"
+    sink = Sink()
+    plan, model = lockfile.short(work.planned.plan), work.planned.space.model
+    assert verify.run(plan, "p", model, out / "checkpoint", sink, silent), sink.found
+    # The untold form of the same child is as good a witness of the plan.
+    plain = planned(folder, "dense", DENSE).write("out-plain")
+    assert verify.run(plan, "p", model, plain / "checkpoint", sink, silent), sink.found
+    config = json.loads((plain / "checkpoint/config.json").read_text(encoding="utf-8"))
+    assert config["architectures"] == ["DeciLMLayerwiseForCausalLM"]
+
+
+@pytest.mark.parametrize(
     ("parent", "spec", "message"),
     [
         ("packed", UNIFORM, "`kv_scheme` needs the `quantization_config`"),

@@ -23,6 +23,8 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import cast
 
+from msgspec.structs import replace
+
 from surgery.arch.cache import only_cache
 from surgery.arch.family import Fact, Family, family_named
 from surgery.arch.geometry import geometry
@@ -35,12 +37,28 @@ CLASSES: Mapping[str, Mapping[str, str]] = {name: kind.auto_map for name, kind i
 """`auto_map` of every model type that brings its own classes."""
 
 
-def child_config(model: Model, layers: tuple[Layer, ...]) -> Json:
-    """The child's `config.json`; the parent's own, key by key, when no layer differs."""
+def child_config(model: Model, layers: tuple[Layer, ...], *, told: bool = False) -> Json:
+    """The child's `config.json`; the parent's own, key by key, when no layer differs.
+
+    If engines are to be `told` of an FP8 cache, and can be (`kv_scheme`), it says so.
+    """
     if layers == model.layers:
         cached = only_cache(model.config.get("quantization_config"))
         return {k: v for k, v in model.config.items() if not cached or k != "quantization_config"}
-    return _uniform(model, layers) or _heterogeneous(model, layers)
+    scheme = kv_scheme(layers) if told else None
+    if scheme is None:
+        return _uniform(model, layers) or _heterogeneous(model, layers)
+    # Engines then find the scales with their own classes: the cache sets no child apart.
+    plain = tuple(_uncached(layer) for layer in layers)
+    config = _uniform(model, plain) or _heterogeneous(model, plain)
+    return {**config, "quantization_config": scheme}
+
+
+def _uncached(layer: Layer) -> Layer:
+    """The layer with an ordinary KV cache."""
+    if layer.attention is None:
+        return layer
+    return replace(layer, attention=replace(layer.attention, kv_dtype="bf16"))
 
 
 def stock_config(model: Model, layers: tuple[Layer, ...]) -> Json | None:
@@ -115,6 +133,11 @@ def _attentions(layers: tuple[Layer, ...]) -> list[Attention]:
     return [layer.attention for layer in layers if layer.attention is not None]
 
 
+def _in_fp8(layers: tuple[Layer, ...]) -> bool:
+    """Whether a layer caches K and V in FP8."""
+    return any(a.kv_dtype != "bf16" for a in _attentions(layers))
+
+
 def _windows(layers: tuple[Layer, ...]) -> list[int]:
     """The windows in use, layer by layer."""
     return [a.window for a in _attentions(layers) if a.window is not None]
@@ -137,9 +160,8 @@ def _uniform(model: Model, layers: tuple[Layer, ...]) -> Json | None:
     family = family_named(model.family)
     if any(layer.attention is None or layer.mlp is None for layer in layers):
         return None
-    in_fp8 = any(a.kv_dtype != "bf16" for a in _attentions(layers))
-    if in_fp8 and model.config.get("quantization_config") is not None:
-        # Stock classes of engines look for scales where the weights have their quantisation.
+    if _in_fp8(layers):
+        # Engines were not told: vLLM's gpt-oss would leave the scales out without a word.
         return None
     facts: dict[str, int] = {}
     for layer in layers:
@@ -262,10 +284,11 @@ def _deci_class(layers: tuple[Layer, ...]) -> str:
     """The architecture that an engine looks up: vLLM's DeciLM knows one window for all layers.
 
     It gives the largest to all of them without a word, and fails on a first layer without
-    attention. Such a child has a name of its own, which our plugin knows and others refuse.
+    attention and on scales that no `quantization_config` tells of. Such a child has a name of its
+    own, which our plugin knows and others refuse.
     """
     plain = len(set(_windows(layers))) < 2 and layers[0].attention is not None
-    return "DeciLMForCausalLM" if plain else "DeciLMLayerwiseForCausalLM"
+    return "DeciLMForCausalLM" if plain and not _in_fp8(layers) else "DeciLMLayerwiseForCausalLM"
 
 
 def _nemotron_block(model: Model, layer: Layer, activation: object) -> Json:

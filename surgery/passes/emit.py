@@ -20,7 +20,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from surgery import catalog, lockfile
-from surgery.arch.configs import kv_scheme
+from surgery.arch.configs import child_config, kv_scheme
 from surgery.diagnostics import Diagnostic, Help, Label, Sink, Stop
 from surgery.ir import Candidate, Emit, Model, Plan, Space, Spec
 from surgery.passes import emit_place
@@ -169,13 +169,12 @@ def _told(emit: Emit | None, child: Child) -> Child:
     caches = {layer.attention.kv_dtype for layer in child.layers if layer.attention is not None}
     if emit is None or emit.kv_scheme is None or "fp8_e4m3" not in caches:
         return child
-    scheme = kv_scheme(child.layers)
-    if scheme is None:
+    if kv_scheme(child.layers) is None:
         message = "`kv_scheme` speaks of all layers, and this plan caches some of them in BF16"
         label = Label(emit.span, "cannot say which", primary=True)
         help = "leave `kv_scheme` out, and tell the engine which layers to leave in BF16"
         raise Stop(Diagnostic(catalog.E0804, message, (label,), helps=(Help(help),)))
-    return replace(child, config={**child.config, "quantization_config": scheme})
+    return replace(child, config=child_config(child.model, child.layers, told=True))
 
 
 # ---- folders ---------------------------------------------------------------------------------

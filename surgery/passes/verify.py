@@ -201,11 +201,10 @@ def _compare_config(
     model: Model, chosen: tuple[Candidate, ...], directory: Path, sink: Sink
 ) -> None:
     layers = edits.child_layers(model, chosen)
-    expected, found = child_config(model, layers), read_config(directory)
-    scheme = kv_scheme(layers)
-    if scheme is not None and found.get("quantization_config") == scheme:
-        # Whether engines are told of the cache is not for a plan to say.
-        expected["quantization_config"] = scheme
+    found, scheme = read_config(directory), kv_scheme(layers)
+    # Whether engines are told of the cache is not for a plan to say.
+    told = scheme is not None and found.get("quantization_config") == scheme
+    expected = child_config(model, layers, told=told)
     differing = [key for key in expected if found.get(key) != expected[key]]
     added = [key for key in found if key not in expected and key not in ("auto_map",)]
     _report(

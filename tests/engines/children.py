@@ -74,7 +74,7 @@ SPECS = {
         "gpt_oss",
         EXPERTS + "choose kv_cache in layers[1, 4] { fp8_e4m3 by kv.max_calibrated(text) }\n",
     ),
-    # In the stock format, without and with a word about the cache in config.json.
+    # Without and with a word about the cache in config.json, which makes it the stock format.
     "fp8_silent": ("gpt_oss", FP8.format("kv.max_calibrated(text)")),
     "fp8_told": (
         "gpt_oss",

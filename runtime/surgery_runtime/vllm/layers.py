@@ -2,7 +2,8 @@
 
 In: the config, ours or NVIDIA's: all it must have is `get_gpt_oss_config_for_layer`. Out: the plain
 config of a layer, checked. Refused, as `ValueError`: a block with keys that nothing here acts upon,
-because a model served without them would be another one. Standard library only.
+and an activation other than vLLM's, because what is served then would be another model. Standard
+library only.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ KNOWN = frozenset(
     }
 )
 """What a block may say."""
+SWIGLU = {"swiglu_limit": 7.0, "swiglu_alpha": 1.702}
+"""The activation of vLLM's gpt-oss, whatever a config says."""
 
 
 def layer_config(config: Any, index: int) -> Any:
@@ -34,6 +37,10 @@ def layer_config(config: Any, index: int) -> Any:
     if blocks is not None:
         check_keys(index, blocks[index], KNOWN)
     layer = config.get_gpt_oss_config_for_layer(index)
+    for key, value in SWIGLU.items():
+        if getattr(layer, key, value) != value:
+            told = getattr(layer, key)
+            raise ValueError(f"`{key}` {told} is not served: vLLM's gpt-oss computes with {value}")
     rope = dict(layer.rope_parameters)
     if rope.get("rope_type", "default") != "yarn":
         layer = copy.copy(layer)
