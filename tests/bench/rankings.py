@@ -4,17 +4,24 @@
 
 For each ranking and each share of the experts (3/4, 1/2, 1/4): the parent with that many experts
 in every layer (uniform), and the child of the same size whose layers were chosen by the solver out
-of 24, 16 and 8. Printed is KL(parent || child) on text that neither rankings nor scores have seen,
-in nats per token with its standard error over samples; three lots (random) are the control.
-Takes about ten minutes on two cores; measurements are kept in the library.
+of 32, 24, 16, 8 and 4. Printed is KL(parent || child) on text that neither rankings nor scores have
+seen, in nats per token with its standard error over samples. The control is lots (random): five,
+each with its own seed, their mean and the standard deviation between them.
+
+Takes about fifteen minutes on two cores; measurements are kept in the library, so that a second run
+takes seconds.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from msgspec import Struct
 
 from surgery import console, pipeline, render
 from surgery.diagnostics import Sink
@@ -38,7 +45,7 @@ RANKINGS = (
     "weighted_frequency",
     "ranked_choice",
 )
-LOTS = (1, 2, 3)
+LOTS = (1, 2, 3, 4, 5)
 
 SPEC = """surg 1
 
@@ -71,7 +78,7 @@ score damage = swap_one(metric: kl(logits), on: text)
 
 choose experts in layers {{
   keep
-  retain 24 | 16 | 8 by moe.{ranking}({data})
+  retain 24 | 16 | 8 | 4 by moe.{ranking}({data})
 }}
 
 require @size sum(layers: experts) <= total
@@ -89,14 +96,46 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=512)
     parser.add_argument("--samples", type=int, default=16)
     given = parser.parse_args()
-    head = " ".join(f"{f'{n} uniform':>17} {f'{n} solved':>17}" for n in KEPT)
-    print(f"{'ranking':<22} {head}", flush=True)
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         for name, data, seed in _rankings():
-            found = _measure(Path(folder), name, data, seed, given)
-            cells = " ".join(f"{each.kl:>9.4f} +-{each.kl_error:>6.4f}" for each in found)
-            label = f"{name} {seed}" if data == "lots" else name
-            print(f"{label:<22} {cells}", flush=True)
+            found = tuple(_measure(Path(folder), name, data, seed, given))
+            rows.append(Row(f"{name} {seed}" if data == "lots" else name, data == "lots", found))
+            print(f"measured {rows[-1].title}", file=sys.stderr, flush=True)
+    print("\n".join(_table(rows)))
+
+
+# ---- the table -------------------------------------------------------------------------------
+
+
+class Row(Struct, frozen=True):
+    """One ranking, or one lot: KL on held-out text by column, two columns for each of `KEPT`."""
+
+    title: str
+    lot: bool
+    found: tuple[Assembled, ...]
+
+
+def _table(rows: list[Row]) -> Iterator[str]:
+    yield f"{'experts kept':<22}" + "".join(f"{n:>19} of {EXPERTS}{'':>11}" for n in KEPT)
+    yield f"{'':<22}" + f"{'uniform':>17} {'solved':>17} " * len(KEPT)
+    columns = list(zip(*(row.found for row in rows), strict=True))
+    lots = [[c.kl for c, row in zip(column, rows, strict=True) if row.lot] for column in columns]
+    for row in rows:
+        cells = [_cell(*each, row.lot) for each in zip(row.found, columns, lots, strict=True)]
+        yield f"{row.title:<22}" + "".join(cells)
+    spread = [f"{statistics.mean(kl):>9.4f} sd{statistics.stdev(kl):>6.4f}" for kl in lots]
+    yield f"{f'mean of {len(LOTS)} lots':<22}" + "".join(f"{cell} " for cell in spread)
+    yield "* the least of its column   ~ no better than the best lot   ! worse than every lot"
+
+
+def _cell(found: Assembled, column: tuple[Assembled, ...], lots: list[float], lot: bool) -> str:
+    mark = " "
+    if found.kl == min(each.kl for each in column):
+        mark = "*"
+    elif not lot and found.kl >= min(lots):
+        mark = "!" if found.kl > max(lots) else "~"
+    return f"{found.kl:>8.4f} +-{found.kl_error:>6.4f}{mark}"
 
 
 class _Whole(argparse.RawDescriptionHelpFormatter):
