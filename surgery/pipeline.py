@@ -235,7 +235,7 @@ def _foresee(spec: Spec, space: Space, sink: Sink) -> None:
         return
     problem = constrain.run(replace(spec, requirements=sizes), space, unmeasured, sink)
     if problem is not None:
-        solve.run(problem, sink)
+        solve.feasible(problem, sink)
 
 
 def _replanned(path: str, run: _Run, out: Out, file: Path) -> Planned:

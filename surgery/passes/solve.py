@@ -1,22 +1,25 @@
 """The problem -> a proven optimum, verified in exact arithmetic.
 
-In: `Problem`. Out: `Solution` (chosen candidates, exact objective, the solver's bound), and what
-a plan states about it. Reports E0601 with a minimal conflict (`explain.py`) when no architecture
-satisfies the requirements, E0603 when time ran out before the proof, E0604 when the recomputed
-costs disagree. Not here: rows (`constrain.py`) and arrays (`solving/standard.py`).
+In: `Problem`. Out: `Solution` (chosen candidates, exact objective, what no choice is better than),
+and what a plan states about it. Reports E0601 with a minimal conflict (`explain.py`) when no
+architecture satisfies the requirements, E0603 when time ran out before the proof, E0604 when the
+recomputed costs disagree. Not here: rows (`constrain.py`) and the search (`solving/knapsack/`).
 
-HiGHS works in floating point with absolute tolerances, so its answers are candidates for truth:
+The search works in floating point, with whole weights that floats hold exactly:
 
-* gaps are 0 and the objective is rescaled, first by its largest coefficient, then by what the
-  incumbent leaves to gain, until damages of 1e-5 beside damages of 5 are told apart;
-* a choice that breaks a row by less than the tolerance is cut off by a cover inequality that no
-  feasible choice violates, and the problem solved again;
-* "infeasible" is believed only when it holds with presolve off, too;
+* rows are judged in whole numbers; where those are too large for floats, a choice that breaks one
+  is cut off by a cover inequality that no feasible choice violates, and the search run again;
+* bounds carry a margin for rounding, relative to the costs that matter, so that damages of 1e-7
+  beside damages of 50 are told apart, and every scale of scores has the same plan;
 * what is left is judged by `evaluate.py`, which shares no code with the rows.
 
-Ties are broken in the same exact way, by fixing the objective at its optimum within 1e-9: fewest
-edits first, then the least sum of squared column indices. Squares, because the plain sum cannot
-tell the same edit in layer 3 from that in layer 5. One thread, fixed seed: same input, same plan.
+The optimum is proved where that takes at most `Policy.effort` labels, which is nearly always; past
+that, an answer is good enough once it is proved within the gap of `GAP`, far below the noise of
+scores. So a plan says `gap=0` whenever that is cheap, and it then depends on nothing but the
+problem: ties are broken in the same exact way, by fixing the objective at its optimum within 1e-9:
+fewest edits first, then the least sum of squared column indices. Squares, because the plain sum
+cannot tell the same edit in layer 3 from that in layer 5. One thread, fixed seed, work counted and
+not timed: same input, same plan.
 """
 
 from __future__ import annotations
@@ -25,10 +28,9 @@ import time
 from collections.abc import Collection, Sequence
 from fractions import Fraction
 from importlib.metadata import version
-from math import inf, isfinite
+from math import inf
 from typing import Literal
 
-import highspy  # noqa: TID251 - this module drives the solver
 import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
@@ -40,19 +42,20 @@ from surgery.facts import Context
 from surgery.ir import Candidate, Plan
 from surgery.passes import explain
 from surgery.passes.constrain import Problem
+from surgery.solving import highs
 from surgery.solving.columns import Columns
+from surgery.solving.knapsack import dual, search
+from surgery.solving.knapsack.items import Lowered, lowered
+from surgery.solving.knapsack.search import Policy
 from surgery.solving.linear import ZERO, Linear, constant
 from surgery.solving.outcome import Outcome
-from surgery.solving.standard import Floats, Knapsack, Standard, standard
+from surgery.solving.standard import Knapsack
 from surgery.units import significant
 
-SEED = 0
+GAP = 1e-3
+"""Relative distance to the bound that is good enough where proving the optimum takes long."""
 TIE = Fraction(1, 10**9)
 """Objectives closer than this, relative to the optimum, are ties."""
-TOLERANCE = 1e-9
-"""Of the solver, absolute on rows and objectives of O(1)."""
-_SHRINK = 16
-"""How much smaller than the scale a gain must be before the question is asked at its scale."""
 _REPORT = "report this with the spec: it is a bug of surgery or its solver, not of the spec"
 _PROOF = 1e-6
 """Largest distance between bound and value, relative to the scale, that floats explain."""
@@ -61,62 +64,93 @@ _PROOF = 1e-6
 class Solution(Struct, frozen=True):
     """A proven choice: one candidate per site in canonical order, and how good it is.
 
-    `objective` is exact, in the user's sense and unit; `bound` is the best value that the solver
-    could not exclude, and `gap` their relative distance. `ties_broken` counts the sites where a
-    tie-breaking rule overruled the first optimum.
+    `objective` is exact, in the user's sense and unit; no choice is better than `bound`, and `gap`
+    is their relative distance. `status`: `optimal`, `within_gap` where the proof stopped at an
+    allowed gap, `stopped` where time ran out and that was accepted. `ties_broken` counts the sites
+    where a tie-breaking rule overruled the first optimum; only optima have ties.
     """
 
     chosen: tuple[Candidate, ...]
     objective: Fraction
     bound: Fraction
     gap: float
-    status: Literal["optimal"]
+    status: Literal["optimal", "within_gap", "stopped"]
     ties_broken: int
     seed: int
 
 
-def run(problem: Problem, sink: Sink, time_limit: float | None = None) -> Solution | None:
-    """Solve to proven optimality; `time_limit` in seconds is for the whole question.
+def run(
+    problem: Problem,
+    sink: Sink,
+    time_limit: float | None = None,
+    *,
+    gap: float = GAP,
+    accept_gap: bool = False,
+) -> Solution | None:
+    """Solve to a proven relative `gap`, or better; `time_limit` in seconds is for everything.
 
-    Reports E0601, E0603 or E0604 and returns `None` when there is no proven answer.
+    Reports E0601, E0603 or E0604 and returns `None` when there is no proven answer; with
+    `accept_gap`, the best that was found in time is an answer.
     """
     solver = Solver(problem.columns, time_limit)
-    best = solver.minimise(problem.rows, problem.goal)
+    best = solver.minimise(problem.rows, problem.goal, gap=gap)
     if best.status == "infeasible":
         sink.report(explain.infeasible(problem, solver.minimise))
         return None
-    if best.status == "stopped":
+    if best.status == "stopped" and not (accept_gap and best.chosen):
         sink.report(_unproven(problem, best))
         return None
-    chosen = _least_tie(problem, solver, best)
-    if (wrong := verify(problem, chosen, best)) is not None:
+    return solution(problem, solver, best, sink, gap)
+
+
+def feasible(problem: Problem, sink: Sink) -> bool:
+    """Whether any choice keeps every row; E0601 if not."""
+    solver = Solver(problem.columns)
+    if solver.minimise(problem.rows, constant(0)).status != "infeasible":
+        return True
+    sink.report(explain.infeasible(problem, solver.minimise))
+    return False
+
+
+def solution(
+    problem: Problem, solver: Solver, best: Outcome, sink: Sink, gap: float
+) -> Solution | None:
+    """An answer with its ties broken, verified; E0604 and `None` if it does not hold."""
+    optimal = best.gap <= highs.TOLERANCE
+    chosen = _least_tie(problem, solver, best) if optimal else best.chosen
+    allowed = inf if best.status == "stopped" else gap
+    if (wrong := verify(problem, chosen, best, allowed)) is not None:
         sink.report(wrong)
         return None
     sign = -1 if problem.spec.objective.sense == "maximize" else 1
+    status = "optimal" if optimal else "within_gap" if best.status == "optimal" else "stopped"
     return Solution(
         chosen=problem.candidates(chosen),
         objective=problem.objective.at(problem.columns.active(chosen)),
         bound=sign * best.bound,
         gap=best.gap,
-        status="optimal",
+        status=status,
         ties_broken=len(set(chosen) - set(best.chosen)),
-        seed=SEED,
+        seed=highs.SEED,
     )
 
 
 def record(problem: Problem, solution: Solution) -> Plan:
     """The plan of a solution, with what was proved and re-verified about it."""
     index = {c.address: column for column, c in enumerate(problem.columns.candidates)}
-    gap = significant(solution.gap) if solution.gap > TOLERANCE else "0"
+    proof: list[tuple[str, str]] = [("status", solution.status), ("gap", "0")]
+    if solution.status != "optimal":
+        _, bound = problem.objective_text(solution.bound)
+        proof[1:] = [("gap", significant(solution.gap)), ("bound", bound)]
     return plan.build(
         problem.spec,
         problem.columns.space,
         problem.measured,
         solution.chosen,
-        solver=(("status", solution.status), ("gap", gap), ("seed", str(solution.seed))),
+        solver=(*proof, ("seed", str(solution.seed))),
         objective=problem.objective_text(solution.objective),
         requirements=problem.evidence([index[c.address] for c in solution.chosen]),
-        toolchain=f"surgery-{version('surgery')} highs-{highspy.Highs().version()}",
+        toolchain=f"surgery-{version('surgery')} highs-{highs.version()}",
     )
 
 
@@ -127,11 +161,11 @@ def _least_tie(problem: Problem, solver: Solver, best: Outcome) -> tuple[int, ..
     edits = Linear(ZERO, {j: Fraction(1) for j, c in enumerate(candidates) if c.changed})
     squares = Linear(ZERO, {j: Fraction(j * j) for j in range(1, len(candidates))})
     rows = (*problem.rows, problem.goal.plus(constant(cap), -1))
-    dear = solver.too_dear(problem.rows, problem.goal, cap)
-    fewest = solver.minimise(rows, edits, dear)
+    far = set(range(problem.columns.width)) - best.near
+    fewest = solver.minimise(rows, edits, far)
     if fewest.status != "optimal":
         return best.chosen
-    first = solver.minimise((*rows, edits.plus(constant(fewest.value), -1)), squares, dear)
+    first = solver.minimise((*rows, edits.plus(constant(fewest.value), -1)), squares, far)
     return first.chosen if first.status == "optimal" else fewest.chosen
 
 
@@ -139,163 +173,90 @@ def _least_tie(problem: Problem, solver: Solver, best: Outcome) -> tuple[int, ..
 
 
 class Solver(Struct):
-    """Answers questions about one set of columns exactly; `limit` seconds for all of them.
+    """Answers questions about one set of columns; `limit` seconds for all of them.
 
-    `presolve` says whether HiGHS may simplify first; the answer does not depend on it.
+    `policy` says what counts as proved and how hard to try; its deadline is set from the limit.
     """
 
     columns: Columns
     limit: float | None = None
-    presolve: bool = True
-    _deadline: float = 0.0
+    policy: Policy = Policy()
 
     def __post_init__(self) -> None:
-        self._deadline = inf if self.limit is None else time.monotonic() + self.limit
-
-    def too_dear(self, rows: Sequence[Linear], goal: Linear, cap: Fraction) -> list[int]:
-        """Columns in no choice that keeps the rows with `goal <= cap`, as the LP proves.
-
-        Near the optimum that is nearly all of them, which makes every later question easy.
-        """
-        groups = self.columns.groups
-        goal = goal.settled(groups)
-        scale = max(goal.terms.values(), default=Fraction(1))
-        knapsacks = [Knapsack.of(row, groups) for row in rows]
-        form = standard(self.columns, knapsacks, goal.times(1 / scale))
-        if form is None:
-            return []
-        highs = self._load(replace(form, integer=np.zeros_like(form.integer)), presolve=True)
-        highs.run()
-        if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
-            return []
-        duals = np.array(highs.getSolution().row_dual)
-        return form.too_dear(duals, float((cap - goal.constant) / scale))
+        if self.limit is not None:
+            self.policy = replace(self.policy, deadline=time.monotonic() + self.limit)
 
     def minimise(
-        self, rows: Sequence[Linear], goal: Linear, excluded: Collection[int] = ()
+        self,
+        rows: Sequence[Linear],
+        goal: Linear,
+        excluded: Collection[int] = (),
+        *,
+        gap: float = 0.0,
+        warm: Sequence[float] = (),
     ) -> Outcome:
-        """The least value of `goal` over the choices that keep every row, exactly.
+        """The least value of `goal` over the choices that keep every row, within the relative gap.
 
-        Columns that are `excluded` are not chosen.
+        Columns that are `excluded` are not chosen; `warm` are the multipliers of a neighbour.
         """
         groups = self.columns.groups
         goal = goal.settled(groups)
         knapsacks = [Knapsack.of(row, groups) for row in rows]
-        scale = max(goal.terms.values(), default=Fraction(1))
-        forbidden = set(excluded)
+        policy = replace(self.policy, gap=gap)
         while True:
-            form = standard(self.columns, knapsacks, goal.times(1 / scale), forbidden)
-            answer = None if form is None else self._ask(form)
-            if answer is None:
+            form = lowered(self.columns, knapsacks, goal, excluded)
+            if form is None:
                 return Outcome("infeasible")
-            bound = _exact(answer.bound) * scale + goal.constant
-            if answer.x is None:
+            start = np.array([warm]) if len(warm) == len(knapsacks) > 0 else None
+            answer = search.solve(form.instance, policy, start, form.step)
+            if answer.status == "infeasible":
+                return Outcome("infeasible")
+            bound = Fraction(answer.bound) * form.scale + goal.constant
+            if answer.chosen is None:
                 return Outcome("stopped", bound=bound, gap=inf)
-            chosen = self._rounded(answer.x)
+            chosen = form.chosen(answer.chosen.tolist())
             active = self.columns.active(chosen)
             covers = [k.cover(active, groups) for k in knapsacks]
             cuts = [Knapsack.of(cover, groups) for cover in covers if cover is not None]
-            if cuts and not answer.stopped:
-                knapsacks += cuts
-                continue
-            value = goal.at(active)
-            gain = value - goal.constant
-            if 0 < gain < scale / _SHRINK and not answer.stopped:
-                forbidden |= {j for j, coefficient in goal.terms.items() if coefficient > gain}
-                scale = gain
-                continue
-            gap = float(max(value - bound, ZERO) / max(abs(value), scale))
-            status = "stopped" if answer.stopped else "optimal"
-            return Outcome(status, chosen, value, bound, gap)
-
-    def _rounded(self, x: Floats) -> tuple[int, ...]:
-        return tuple(site[int(np.argmax(x[list(site)]))] for site in self.columns.sites)
-
-    def _ask(self, form: Standard) -> _Answer | None:
-        """HiGHS's answer; infeasible (`None`) is asked twice, because presolve can be wrong."""
-        for presolve in (True, False) if self.presolve else (False,):
-            answer = self._once(form, presolve)
-            if answer is not None:
-                return answer
-        return None
-
-    def _once(self, form: Standard, presolve: bool) -> _Answer | None:
-        highs = self._load(form, presolve)
-        highs.run()
-        status, info = highs.getModelStatus(), highs.getInfo()
-        statuses = highspy.HighsModelStatus
-        if status in (statuses.kInfeasible, statuses.kUnboundedOrInfeasible):
-            return None
-        stopped = status == statuses.kTimeLimit
-        if not stopped and status != statuses.kOptimal:
-            raise RuntimeError(f"HiGHS ended with {highs.modelStatusToString(status)}")
-        feasible = info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible
-        x = np.array(highs.getSolution().col_value) if feasible else None
-        return _Answer(x, info.mip_dual_bound, stopped)
-
-    def _load(self, form: Standard, presolve: bool) -> highspy.Highs:
-        highs = highspy.Highs()
-        options: dict[str, bool | int | float | str] = {
-            "output_flag": False,
-            "presolve": "on" if presolve else "off",
-            "threads": 1,
-            "random_seed": SEED,
-            "mip_rel_gap": 0.0,
-            "mip_abs_gap": 0.0,
-            "mip_feasibility_tolerance": TOLERANCE,
-            "primal_feasibility_tolerance": TOLERANCE,
-            "dual_feasibility_tolerance": TOLERANCE,
-            "time_limit": max(self._deadline - time.monotonic(), 0.0),
-        }
-        for name, value in options.items():
-            highs.setOptionValue(name, value)
-        _pass(highs, form)
-        return highs
+            if not cuts:
+                return _outcome(form, answer, chosen, goal, goal.at(active), bound)
+            knapsacks += cuts
 
 
-class _Answer(Struct, frozen=True):
-    """What HiGHS says: a point if it has one, its lower bound (scaled), whether time ran out."""
-
-    x: Floats | None
-    bound: float
-    stopped: bool
-
-
-def _pass(highs: highspy.Highs, form: Standard) -> None:
-    """Hand the arrays over; integrality of a MIP with pairs is per column."""
-    status = highs.passModel(
-        len(form.cost),
-        len(form.row_lower),
-        len(form.value),
-        int(highspy.MatrixFormat.kRowwise),
-        int(highspy.ObjSense.kMinimize),
-        0.0,
-        form.cost,
-        np.zeros(len(form.cost)),
-        form.upper,
-        form.row_lower,
-        form.row_upper,
-        form.start,
-        form.index,
-        form.value,
-        form.integer,
+def _outcome(
+    form: Lowered,
+    answer: search.Answer,
+    chosen: tuple[int, ...],
+    goal: Linear,
+    value: Fraction,
+    bound: Fraction,
+) -> Outcome:
+    """What was found in exact terms, and what a choice as good may contain."""
+    bound = min(bound, value)
+    size = max(abs(value), value - goal.constant)
+    cap = float((value + abs(value) * TIE - goal.constant) / form.scale)
+    near = dual.within(form.instance, answer.bundle.around, cap)
+    return Outcome(
+        status=answer.status,
+        chosen=chosen,
+        value=value,
+        bound=bound,
+        gap=float((value - bound) / size) if size else 0.0,
+        near=form.columns(near),
+        prices=tuple(answer.bundle.steps[0].prices.tolist()),
     )
-    if status == highspy.HighsStatus.kError:
-        raise RuntimeError("HiGHS refused the model")
-
-
-def _exact(bound: float) -> Fraction:
-    """A bound as a fraction; solvers say -inf before they have one."""
-    return Fraction(bound) if isfinite(bound) else Fraction(-(10**30))
 
 
 # ---- verification ----------------------------------------------------------------------------
 
 
-def verify(problem: Problem, chosen: Sequence[int], best: Outcome) -> Diagnostic | None:
+def verify(
+    problem: Problem, chosen: Sequence[int], best: Outcome, gap: float = 0.0
+) -> Diagnostic | None:
     """E0604 unless every requirement and the optimum hold when recomputed from the costs.
 
-    The requirements are evaluated as formulas on the chosen child, not as rows.
+    The requirements are evaluated as formulas on the chosen child, not as rows; `gap` is the
+    distance to the bound that the answer may have.
     """
     active = problem.columns.active(chosen)
     child = problem.result(chosen)
@@ -314,7 +275,7 @@ def verify(problem: Problem, chosen: Sequence[int], best: Outcome) -> Diagnostic
         evaluate.number(problem.spec.objective.expr, child),
     )
     proved = problem.goal.at(active) <= best.value + abs(best.value) * TIE
-    if stated == recomputed and proved and best.gap <= _PROOF:
+    if stated == recomputed and proved and best.gap <= max(gap, _PROOF):
         return None
     return Diagnostic(
         catalog.E0604,

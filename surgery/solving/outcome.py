@@ -19,7 +19,9 @@ class Outcome(Struct, frozen=True):
 
     `chosen` (candidate columns, ascending) and `value` (exact) are empty and 0 when there is no
     choice; `bound` is what the solver proved that no choice goes below, `gap` their distance
-    relative to the larger of the value and what there was to gain.
+    relative to the larger of the value and what there was to gain. `near` are the columns that a
+    choice no worse than this one (within a tie) may contain. `prices` are the best multipliers of
+    the rows, to begin a neighbouring question with.
     """
 
     status: Literal["optimal", "infeasible", "stopped"]
@@ -27,6 +29,8 @@ class Outcome(Struct, frozen=True):
     value: Fraction = Fraction(0)
     bound: Fraction = Fraction(0)
     gap: float = 0.0
+    near: frozenset[int] = frozenset()
+    prices: tuple[float, ...] = ()
 
 
 class Minimise(Protocol):

@@ -1,0 +1,1 @@
+"""Multiple-choice knapsacks: bounds, choices and proofs on arrays, without HiGHS where possible."""
