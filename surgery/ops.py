@@ -31,6 +31,20 @@ class Take(Struct, frozen=True):
     unit: int = 1
 
 
+class TakeEach(Struct, frozen=True):
+    """Other slices of every expert: axis 0 holds experts, `indices` what is left of each.
+
+    Number `e * n + i` is slice i along `axis` of expert e, where n is how many there are; each
+    expert keeps equally many, in the order given, and each slice is `unit` neighbours wide. As
+    with `Take`, only whole slices move.
+    """
+
+    source: str
+    axis: int
+    indices: tuple[int, ...]
+    unit: int = 1
+
+
 class MeanHeads(Struct, frozen=True):
     """Axis 0 holds heads of `head_dim` rows; neighbours are averaged into `heads` heads.
 
@@ -70,7 +84,7 @@ class Pad(Struct, frozen=True):
     fill: float = 0.0
 
 
-Cut: TypeAlias = Copy | Take | MeanHeads
+Cut: TypeAlias = Copy | Take | TakeEach | MeanHeads
 """What is made of a parent tensor, without a change of its dtype, for a child."""
 
 Growth: TypeAlias = Unpack | Pad

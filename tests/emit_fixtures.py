@@ -198,13 +198,21 @@ def pack_experts(directory: Path) -> None:
 
 
 def prepare(
-    parents: Path, name: str, picks: Mapping[tuple[int, Site], str], folder: Path, emits: str = ""
+    parents: Path,
+    name: str,
+    picks: Mapping[tuple[int, Site], str],
+    folder: Path,
+    emits: str = "",
+    template: str = "",
 ) -> Case:
-    """The child of `name` that takes `picks` by their plan texts, and keeps everything else."""
+    """The child of `name` that takes `picks` by their plan texts, and keeps everything else.
+
+    `template` is the spec, that of the parent's name in `TEMPLATES` if it is not given.
+    """
     path = folder / "tiny.surg"
     folder.mkdir(parents=True, exist_ok=True)
     text = (
-        TEMPLATES[name]
+        (template or TEMPLATES[name])
         .format(parent=parents / name, emits=emits)
         .replace("text.jsonl", str(parents / "text.jsonl"))
     )
@@ -239,12 +247,19 @@ def _pick(model: Model, text: str | None, option: SiteOptions) -> Candidate:
     (found,) = (c for c in option.candidates if c.text == text)
     if found.alternative is None or not edits.selects(found.edit):
         return found
-    block: Any = model.layers[option.layer].block(option.site)
-    full = block.count if option.site is EXPERTS else block.width
+    block = model.layers[option.layer].block(option.site)
+    edit = edits.known(option.site, found.edit)
+    assert edit.selects is not None
+    assert block is not None
+    grain, whole = edits.grain(model, option.layer, edit), edit.selects.whole(block)
     size = edits.argument(found.alternative)
     generator = torch.Generator().manual_seed(option.layer)
-    order = torch.randperm(full, generator=generator)[:size]
-    return edits.ranked(model, found, tuple(sorted(int(i) for i in order)))
+    kept: list[int] = []
+    for group in range(edit.selects.groups(block)):
+        order = torch.randperm(whole // grain, generator=generator)[: size // grain]
+        starts = [group * whole + int(i) * grain for i in order]
+        kept += sorted(start + i for start in starts for i in range(grain))
+    return edits.ranked(model, found, tuple(kept))
 
 
 def tree(directory: Path) -> dict[str, bytes]:

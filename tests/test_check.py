@@ -252,7 +252,8 @@ def test_edits_agree_with_the_edits_that_exist() -> None:
         if rule.ready
     }
     assert ready == {
-        (edit.site.value, edit.name): (edit.valued, edit.selects, edit.inits) for edit in RECORDS
+        (edit.site.value, edit.name): (edit.valued, bool(edit.selects), edit.inits)
+        for edit in RECORDS
     }
 
 

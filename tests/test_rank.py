@@ -191,12 +191,13 @@ def test_batches_do_not_change_statistics(name: str, parents: Path, tmp_path: Pa
     made = bench(parents, name, tmp_path)
     parent, batch = load_parent(made.model), tokens(made)
     site = Site.FFN if name == "llama" else Site.EXPERTS
-    watched = [(layer, site) for layer in range(4)]
+    things = "channels" if site is Site.FFN else "experts"
+    watched = [(layer, site, things) for layer in range(4)]
     total = batch.numel()
     whole = activations.collect(parent, [batch], watched, total)
     split = activations.collect(parent, [row.unsqueeze(0) for row in batch], watched, total)
     assert len(whole) == 4
-    sites = [criterion for criterion, ranks in rank.CRITERIA.items() if site in ranks]
+    sites = [criterion for criterion, those in rank.CRITERIA.items() if things in those]
     for key, found in whole.items():
         for criterion in set(sites) - {"random"}:
             expected = pytest.approx(found.scores(criterion), rel=1e-5)

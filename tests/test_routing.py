@@ -140,7 +140,7 @@ def toy(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
 def test_every_criterion_is_what_its_formula_says(toy: Bench) -> None:
     parent, batch = load_parent(toy.model), tokens(toy)
     entered = [_entering(parent.module.model.layers[layer].mlp) for layer in range(4)]
-    watched = [(layer, Site.EXPERTS) for layer in (2, 3)]
+    watched = [(layer, Site.EXPERTS, "experts") for layer in (2, 3)]
     with torch.inference_mode():
         found = activations.collect(parent, [batch], watched, batch.numel())
         for layer in (2, 3):
@@ -161,7 +161,7 @@ def test_every_criterion_is_what_its_formula_says(toy: Bench) -> None:
             }
             assert expected.keys() == set(tables.CRITERIA["rank_experts"]) - {"random"}
             for criterion, values in expected.items():
-                got = found[layer, Site.EXPERTS].scores(criterion)
+                got = found[layer, Site.EXPERTS, "experts"].scores(criterion)
                 assert got == pytest.approx(values, rel=1e-4), criterion
             rankings = {tuple(sorted(range(8), key=lambda e: v[e])) for v in expected.values()}
             assert len(rankings) > 3, "the toy must tell criteria apart"
@@ -190,7 +190,7 @@ def test_voters_are_the_same_whatever_the_batches(
     monkeypatch.setattr(routing, "_CHUNK", 7)
     made = bench(parents, "gpt_oss", tmp_path, dataset(take=2, length=48))
     parent, batch = load_parent(made.model), tokens(made)
-    watched = [(0, Site.EXPERTS)]
+    watched = [(0, Site.EXPERTS, "experts")]
     whole = activations.collect(parent, [batch], watched, batch.numel())[watched[0]]
     rows = [row.unsqueeze(0) for row in batch]
     split = activations.collect(parent, rows, watched, batch.numel())[watched[0]]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surgery.diagnostics import Stop
-from surgery.ops import Copy, MeanHeads, Pad, Take, TensorOp, Unpack
+from surgery.ops import Copy, MeanHeads, Pad, Take, TakeEach, TensorOp, Unpack
 from surgery.tensors.headers import DTYPE_BYTES, SINGLE
 from surgery.tensors.ops import (
     NUMPY,
@@ -106,6 +106,38 @@ def test_any_take_streams_what_numpy_takes(
     np.testing.assert_array_equal(array, np.take(parent, np.array(elements, np.intp), axis))
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    dtype=st.sampled_from(["U8", "BF16", "F32"]),
+    axis=st.sampled_from([1, 2]),
+    unit=st.sampled_from([1, 2]),
+    seed=st.integers(0, 10**6),
+)
+def test_every_expert_gives_slices_of_its_own(
+    folder: Path, dtype: str, axis: int, unit: int, seed: int
+) -> None:
+    parent = made.random_tensor(dtype, (6, 8, 10), sorted(DTYPE_BYTES).index(dtype))
+    whole, draw = parent.shape[axis] // unit, np.random.default_rng(seed)
+    size = int(draw.integers(1, whole + 1))
+    own: list[Array] = [np.sort(draw.permutation(whole)[:size]) for _ in range(6)]
+    flat = tuple(e * whole + int(mine[i]) for e, mine in enumerate(own) for i in range(size))
+    array = assert_same(folder, TakeEach(dtype, axis, flat, unit), seed % 300 + 1)
+    expected = [
+        np.take(parent[e], (mine[:, None] * unit + np.arange(unit)).ravel(), axis - 1)
+        for e, mine in enumerate(own)
+    ]
+    assert array.dtype == NUMPY[dtype]
+    np.testing.assert_array_equal(array, np.stack(expected))
+
+
+@pytest.mark.parametrize("indices", [(0, 8, 16, 24, 32, 39, 40), (0, 9, 17, 24, 47, 40), (7,) * 6])
+def test_lists_that_are_not_equally_many_of_each_are_refused(
+    indices: tuple[int, ...], folder: Path
+) -> None:
+    with pytest.raises(ValueError, match="not equally many of 6 x 8"):
+        materialise(TakeEach("BF16", 1, indices), tensor_reader(made.bare_model(folder)))
+
+
 @pytest.mark.parametrize(
     "op",
     [
@@ -123,6 +155,7 @@ def test_any_take_streams_what_numpy_takes(
         Pad("wide", 5, -1e30),
         Pad("flat", 3 * CHUNK),
         Unpack("blocks", "scales", 3),
+        TakeEach("blocks", 1, (*range(1, 20000, 7), *range(20000, 22857))),
     ],
     ids=str,
 )

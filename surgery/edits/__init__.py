@@ -17,11 +17,12 @@ from surgery.edits.child import (
     child_layers,
     child_outputs,
     cut,
+    grain,
     outputs,
     ranked,
     unranked,
 )
-from surgery.edits.edit import Edit, Refusal
+from surgery.edits.edit import Edit, Refusal, Selection
 from surgery.edits.facet import FacetEdit
 from surgery.edits.facets import (
     FACETS,
@@ -54,6 +55,7 @@ __all__ = [
     "Edit",
     "FacetEdit",
     "Refusal",
+    "Selection",
     "added",
     "argument",
     "artefact",
@@ -66,6 +68,7 @@ __all__ = [
     "facet",
     "facet_of",
     "find",
+    "grain",
     "keep_text",
     "known",
     "missing",

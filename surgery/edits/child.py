@@ -11,11 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from itertools import pairwise
 
 from msgspec.structs import replace
 
-from surgery.edits.edit import copied
+from surgery.edits.edit import PACKED, Edit, copied
 from surgery.edits.facets import added, missing, scaled
 from surgery.edits.registry import argument, known
 from surgery.ir import (
@@ -66,25 +65,22 @@ def cut(
     value = argument(alternative)
     if edit.cut is None:
         return ()
-    if not edit.selects:
+    if edit.selects is None:
         kept = ()
     elif kept is None:
         raise ValueError(f"{edit.name} at {site} is not ranked yet")
     else:
-        _verify_kept(kept, value, block)
+        edit.selects.verify(block, value, kept)
     parts = (edit.cut(tensor, block, value, kept) for tensor in tensors)
     return tuple(part for part in parts if part is not None)
 
 
-def _verify_kept(kept: tuple[int, ...], value: int, block: Block) -> None:
-    match block:
-        case Experts(count=full) | Ffn(width=full):
-            pass
-        case Attention():
-            raise ValueError("attention edits keep no list")
-    ascending = all(a < b for a, b in pairwise(kept))
-    if len(kept) != value or not ascending or kept[0] < 0 or kept[-1] >= full:
-        raise ValueError(f"kept list of {len(kept)} is not {value} ascending numbers below {full}")
+def grain(model: Model, layer: int, edit: Edit) -> int:
+    """How many neighbours can only stay or go together: 32 channels where they are packed."""
+    if edit.selects is None or edit.selects.things != "channels":
+        return 1
+    tensors = block_tensors(model, layer, edit.site)
+    return PACKED if any(f"ffn/{PACKED}" in tensor.axes for tensor in tensors) else 1
 
 
 def outputs(model: Model, candidate: Candidate) -> tuple[Output, ...]:
@@ -226,6 +222,10 @@ def ranked(model: Model, candidate: Candidate, kept: tuple[int, ...]) -> Candida
     block = model.layers[candidate.layer].block(candidate.site)
     if block is None or candidate.alternative is None:
         raise ValueError(f"{candidate.address} selects nothing")
-    _verify_kept(kept, argument(candidate.alternative), block)
+    edit = known(candidate.site, candidate.edit)
+    if edit.selects is None:
+        raise ValueError(f"{candidate.address} selects nothing")
+    value = argument(candidate.alternative)
+    edit.selects.verify(block, value, kept, grain(model, candidate.layer, edit))
     filled = replace(candidate, kept=kept)
     return filled if missing(filled) else replace(filled, artefact=artefact(model, filled))

@@ -10,13 +10,18 @@ checked it against the config.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
+from itertools import pairwise
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from surgery.diagnostics import Code
 from surgery.ir import Attention, Block, Model, OfExpert, Site, TensorSpec
-from surgery.ops import Copy, MeanHeads, Output, Take
+from surgery.ops import Copy, MeanHeads, Output, Take, TakeEach
+
+PACKED = 32
+"""Weights along the input of a matrix that MXFP4 packs together."""
 
 
 class Refusal(Struct, frozen=True):
@@ -36,12 +41,61 @@ class Refusal(Struct, frozen=True):
     legal: tuple[int, ...] = ()
 
 
+class Selection(Struct, frozen=True):
+    """What an edit keeps some of, where a ranking must list what survives.
+
+    `things` are what is ranked; `whole` is how many a block has, in each of its `groups`: one for
+    a layer's experts or an FFN's channels, one per expert for the channels of experts. In a kept
+    list, number `g * whole + i` is slice i of group g; every group keeps equally many.
+    """
+
+    things: str
+    whole: Callable[[Block], int]
+    groups: Callable[[Block], int] = lambda _block: 1
+
+    def first(self, block: Block, value: int) -> tuple[int, ...]:
+        """A kept list of the right size, for whoever asks for sizes before there is a ranking."""
+        return _first(self.groups(block), self.whole(block), value)
+
+    def verify(self, block: Block, value: int, kept: tuple[int, ...], grain: int = 1) -> None:
+        """Raise `ValueError` unless `kept` lists `value` of every group, in blocks of `grain`."""
+        _verify(self.groups(block), self.whole(block), value, kept, grain)
+
+
+@lru_cache(maxsize=16)
+def _first(groups: int, whole: int, value: int) -> tuple[int, ...]:
+    return tuple(start + i for start in range(0, groups * whole, whole) for i in range(value))
+
+
+@lru_cache(maxsize=16)
+def _verify(groups: int, whole: int, value: int, kept: tuple[int, ...], grain: int) -> None:
+    what = f"{value} ascending numbers below {whole}"
+    if groups > 1:
+        what = f"{value} ascending numbers of each of {groups} times {whole}"
+    ascending = all(a < b for a, b in pairwise(kept))
+    if len(kept) != groups * value or not ascending:
+        raise ValueError(f"kept list of {len(kept)} is not {what}")
+    for group in range(groups):
+        first, last = kept[group * value], kept[(group + 1) * value - 1]
+        if first < group * whole or last >= (group + 1) * whole:
+            raise ValueError(f"kept list of {len(kept)} is not {what}")
+    if not _in_blocks(kept, grain):
+        raise ValueError(f"kept list cuts through packed blocks of {grain}")
+
+
+def _in_blocks(kept: tuple[int, ...], grain: int) -> bool:
+    """Whether ascending numbers are whole runs from one multiple of `grain` to the next."""
+    ends = zip(kept[::grain], kept[grain - 1 :: grain], strict=False)
+    whole = all(a % grain == 0 and b == a + grain - 1 for a, b in ends)
+    return whole and len(kept) % grain == 0
+
+
 class Edit(Struct, frozen=True):
     """One kind of surgery on one site.
 
     `valued` edits take one whole number, which the functions get as `value` (0 otherwise);
-    `selects` says that a ranking must list what is kept; `inits` are the initialisers it accepts,
-    the default first. `refuse` may assume `value >= 1`; `become` gives the block (`None`: no-op);
+    `selects` says what a ranking must list; `inits` are the initialisers it accepts, the default
+    first. `refuse` may assume `value >= 1`; `become` gives the block (`None`: no-op);
     `cut` gives one child tensor, or none, and gets the kept list of edits that select, else `()`;
     it is `None` for a no-op, which leaves no tensor.
     """
@@ -49,7 +103,7 @@ class Edit(Struct, frozen=True):
     name: str
     site: Site
     valued: bool
-    selects: bool
+    selects: Selection | None
     inits: tuple[str, ...]
     refuse: Callable[[Model, Block, int], Refusal | None]
     become: Callable[[Block, int], Block | None]
@@ -111,6 +165,40 @@ def taken(tensor: TensorSpec, units: Mapping[str, int], full: int, kept: tuple[i
         _share(tensor.nbytes, len(kept), full),
         _share(tensor.numel, len(kept), full),
         Take(tensor.name, axis, kept, unit),
+    )
+
+
+def taken_each(
+    tensor: TensorSpec, units: Mapping[str, int], whole: int, kept: tuple[int, ...]
+) -> Output:
+    """Of every expert the channels in `kept`, `whole` of which it has; a copy of other tensors.
+
+    `units` as in `taken`; besides, an axis `ffn/32` holds blocks that 32 channels share, and only
+    all of them together can be kept. Raises `ValueError` for a list that cuts through a block.
+    """
+    axes = [axis for axis, name in enumerate(tensor.axes) if name.startswith("ffn")]
+    if not axes:
+        return copied(tensor)
+    (axis,) = axes
+    experts, count, name = tensor.shape[0], tensor.shape[axis], tensor.axes[axis]
+    if tensor.axes[0] != "experts" or not axis:
+        raise ValueError(f"{tensor.name}: no axis of experts first in {tensor.axes}")
+    value, unit, indices = len(kept) // experts, units.get(name, 1), kept
+    if name not in units:
+        if whole % PACKED or not _in_blocks(kept, PACKED):
+            raise ValueError(f"{tensor.name}: kept channels are not whole blocks of {PACKED}")
+        indices, count = tuple(n // PACKED for n in kept[::PACKED]), count * PACKED
+    if count != whole * unit:
+        raise ValueError(f"{tensor.name}: axis {axis} of {tensor.shape} does not hold {whole}")
+    size = len(indices) // experts * unit
+    shape = (*tensor.shape[:axis], size, *tensor.shape[axis + 1 :])
+    return Output(
+        tensor.name,
+        tensor.dtype,
+        shape,
+        _share(tensor.nbytes, value, whole),
+        _share(tensor.numel, value, whole),
+        TakeEach(tensor.name, axis, indices, unit),
     )
 
 

@@ -100,7 +100,7 @@ def unlisted(plan: Plan) -> tuple[Decision, ...]:
 
 def _open(decided: Decision) -> bool:
     edit, facet = written(decided.site, decided.text), written_facet(decided.site, decided.text)
-    unranked = edit is not None and edit[0].selects and not decided.kept
+    unranked = edit is not None and edit[0].selects is not None and not decided.kept
     return unranked or (facet is not None and facet[0].scaled and decided.scales is None)
 
 

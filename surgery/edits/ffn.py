@@ -13,18 +13,18 @@ from __future__ import annotations
 from math import gcd
 
 from surgery import catalog
-from surgery.edits.edit import Edit, Refusal, never, remove, taken
+from surgery.edits.edit import PACKED, Edit, Refusal, Selection, never, remove, taken
 from surgery.ir import Block, Ffn, Model, Site, TensorSpec
 from surgery.ops import Output
 
-_BLOCK = 32
+_BLOCK = PACKED
 """Weights that MXFP4, Q8_0 and Q4_0 pack together, and two 16-wide tiles of the tensor cores.
 
 The down projection multiplies along the channels: a width that is no multiple can never be packed
 without padding, and its matrix products end in a masked tile that costs as much as a full one.
 """
 
-_CHANNEL_AXES = {"ffn": 1, "ffn*2": 2}
+CHANNEL_AXES = {"ffn": 1, "ffn*2": 2}
 
 
 def _ffn(block: Block) -> Ffn:
@@ -33,24 +33,29 @@ def _ffn(block: Block) -> Ffn:
     return block
 
 
-def alignment(block: Ffn) -> int:
+def alignment(width: int) -> int:
     """The number that new widths must be a multiple of: 32, or less where the parent has less.
 
     An edit must not align worse than its parent, and need not align better.
     """
-    return gcd(_BLOCK, block.width)
+    return gcd(_BLOCK, width)
 
 
 def _refuse_width(_model: Model, block: Block, value: int) -> Refusal | None:
     width = _ffn(block).width
-    step = alignment(_ffn(block))
+    return refuse_width(width, value, f"its FFN is {width} wide")
+
+
+def refuse_width(width: int, value: int, has: str) -> Refusal | None:
+    """E0407 for channels that are too many or not aligned; `has` says what the parent has."""
+    step = alignment(width)
     legal = tuple(sorted(range(step, width, step), key=lambda n: (abs(n - value), n)))
     if value > width:
         return Refusal(
             catalog.E0407,
             f"a width of {value} is more than the layer has",
             f"{value} of {width}",
-            why=f"its FFN is {width} wide",
+            why=has,
             help=f"use a smaller width; `keep` already means all {width}",
             legal=legal,
         )
@@ -69,14 +74,14 @@ def _refuse_width(_model: Model, block: Block, value: int) -> Refusal | None:
 
 
 def _cut_width(tensor: TensorSpec, block: Block, _value: int, kept: tuple[int, ...]) -> Output:
-    return taken(tensor, _CHANNEL_AXES, _ffn(block).width, kept)
+    return taken(tensor, CHANNEL_AXES, _ffn(block).width, kept)
 
 
 WIDTH = Edit(
     name="width",
     site=Site.FFN,
     valued=True,
-    selects=True,
+    selects=Selection("channels", lambda block: _ffn(block).width),
     inits=(),
     refuse=_refuse_width,
     become=lambda _block, value: Ffn(value),
@@ -88,7 +93,7 @@ NOOP = Edit(
     name="noop",
     site=Site.FFN,
     valued=False,
-    selects=False,
+    selects=None,
     inits=(),
     refuse=never,
     become=remove,

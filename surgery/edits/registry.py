@@ -21,6 +21,7 @@ EDITS: tuple[Edit, ...] = (
     ffn.WIDTH,
     ffn.NOOP,
     experts.RETAIN,
+    experts.WIDTH,
 )
 
 
@@ -31,7 +32,7 @@ def find(site: Site, name: str) -> Edit | None:
 
 def selects(name: str) -> bool:
     """Whether the edit needs a ranking to list what it keeps; `kept` is `None` until then."""
-    return any(e.selects for e in EDITS if e.name == name)
+    return any(e.selects is not None for e in EDITS if e.name == name)
 
 
 def known(site: Site, name: str) -> Edit:
@@ -106,7 +107,7 @@ def refuse(model: Model, block: Block, site: Site, alternative: Alternative) -> 
         raise ValueError(f"`{edit.name}` with the argument {value}")
     if value is not None and (value.denominator != 1 or value < 1):
         raise ValueError(f"`{edit.name}` with the argument {value}")
-    if edit.selects is not (alternative.by is not None):
+    if (edit.selects is None) is not (alternative.by is None):
         raise ValueError(f"`{edit.name}` with the ranking {alternative.by}")
     if init is not None and init not in edit.inits:
         raise ValueError(f"`{edit.name}` with the initialiser {init}")

@@ -113,10 +113,12 @@ def _block(layer: ir.Layer, site: Site) -> Block | None:
 def _candidates(block: Block, name: str) -> tuple[int, ...]:
     """Round values below what the block has; `Edit.refuse` has the last word."""
     match block:
+        case Experts(width=width) | Ffn(width=width) if name == "width":
+            step = alignment(width)
+            return tuple(v for k in _EIGHTHS if (v := width * k // 8 // step * step) > 0)
         case Experts(count=count, active=active):
             return tuple(v for k in _EIGHTHS if (v := count * k // 8) >= active)
-        case Ffn(width=width):
-            step = alignment(block)
-            return tuple(v for k in _EIGHTHS if (v := width * k // 8 // step * step) > 0)
+        case Ffn():
+            return ()
         case Attention():
             return legal_kv_heads(block) if name == "kv_heads" else _WINDOWS

@@ -1,8 +1,8 @@
 """The chosen child -> a uniform child of the same size, to compare with.
 
 In: a space and a choice in it. Out: the parent with one site cut alike in every layer: the same
-number of FFN channels or experts, under the ranking that the spec gives that layer, and nothing
-else changed. `None` when no edit of the spec takes a size, or none below the parent's is enough.
+number of FFN channels, experts or channels of experts, under the ranking that the spec gives that
+layer, and nothing else changed. `None` when no edit of the spec takes a size, or none below the parent's is enough.
 Only parameters are matched, no other requirement, and rounding favours the baseline: it is the
 smallest uniform child with at least as many parameters as the chosen one. Not here: measuring.
 
@@ -20,14 +20,13 @@ from msgspec.structs import replace
 
 from surgery import edits, sizes
 from surgery.diagnostics import Sink
+from surgery.edits import Edit, experts, ffn
 from surgery.ir import (
     Alternative,
     Block,
     Candidate,
     Experts,
-    Ffn,
     Model,
-    Site,
     SiteOptions,
     Space,
     Spec,
@@ -36,14 +35,14 @@ from surgery.library import Library
 from surgery.passes import cost, expand, rank
 from surgery.progress import Progress
 
-_FFN_STEP = 8
+_CHANNELS_STEP = 8
 """Channels; finer than the edit allows, so that sizes agree to a fraction of a percent."""
 
 
 class Pattern(Struct, frozen=True):
-    """A site that the spec cuts to sizes: how each edited layer ranks, and the legal sizes."""
+    """An edit that cuts a site to sizes: how each edited layer ranks, and the legal sizes."""
 
-    site: Site
+    edit: Edit
     by_layer: dict[int, Alternative]
     sizes: range
 
@@ -84,32 +83,33 @@ def uniform(space: Space, params: int) -> tuple[Candidate, ...] | None:
 
 def pattern(space: Space) -> Pattern | None:
     """The site with an edit that takes a size: experts, before the few FFNs between them."""
-    for site in (Site.EXPERTS, Site.FFN):
+    for edit in (experts.RETAIN, experts.WIDTH, ffn.WIDTH):
         by_layer: dict[int, Alternative] = {}
         for candidate in space.candidates:
             alternative = candidate.alternative
-            if candidate.site is site and alternative and edits.selects(alternative.edit):
+            if candidate.site is edit.site and alternative and alternative.edit == edit.name:
                 by_layer.setdefault(candidate.layer, alternative)
         if by_layer:
-            blocks = [layer.block(site) for layer in space.model.layers if site in layer.sites]
-            return Pattern(site, by_layer, _sizes([block for block in blocks if block]))
+            model, site = space.model, edit.site
+            blocks = [layer.block(site) for layer in model.layers if site in layer.sites]
+            grain = max(edits.grain(model, layer, edit) for layer in by_layer)
+            return Pattern(edit, by_layer, _sizes(edit, [b for b in blocks if b], grain))
     return None
 
 
-def _sizes(blocks: list[Block]) -> range:
+def _sizes(edit: Edit, blocks: list[Block], grain: int) -> range:
     """Sizes below the largest block's that every layer can be cut to."""
-    full = max(map(_size, blocks))
-    step = gcd(_FFN_STEP, *map(_size, blocks)) if isinstance(blocks[0], Ffn) else 1
-    least = max(block.active if isinstance(block, Experts) else step for block in blocks)
-    return range(least, full, step)
+    whole = [_size(edit, block) for block in blocks]
+    if edit is experts.RETAIN:
+        return range(max(b.active for b in blocks if isinstance(b, Experts)), max(whole))
+    step = grain if grain > 1 else gcd(_CHANNELS_STEP, *whole)
+    return range(step, max(whole), step)
 
 
-def _size(block: Block) -> int:
-    match block:
-        case Ffn(width=size) | Experts(count=size):
-            return size
-        case other:
-            raise TypeError(f"{other!r} has no size to select from")
+def _size(edit: Edit, block: Block) -> int:
+    if edit.selects is None:
+        raise TypeError(f"{edit.name} has no size to select from")
+    return edit.selects.whole(block)
 
 
 def _child(model: Model, found: Pattern, size: int) -> tuple[Candidate, ...]:
@@ -117,11 +117,11 @@ def _child(model: Model, found: Pattern, size: int) -> tuple[Candidate, ...]:
     child: list[Candidate] = []
     for (layer, site), tensors in grouped.items():
         block = model.layers[layer].block(site)
-        if site is not found.site or block is None or _size(block) <= size:
+        edit = found.edit
+        if site is not edit.site or block is None or _size(edit, block) <= size:
             child.append(expand.unchanged(model, layer, site, tensors))
             continue
         alternative = found.alternative(layer, size)
-        edit = edits.known(site, alternative.edit)
         made = edit.become(block, size)
         price = cost.alternative_cost(tensors, block, made, site, alternative)
         address = f"layer.{layer}.{site}.{edit.text(size)}"

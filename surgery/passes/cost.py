@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from surgery.edits import added, argument, cut, selects
+from surgery.edits import added, argument, cut, known, selects
 from surgery.ir import Alternative, Block, Candidate, Cost, Site, Space, TensorSpec
 from surgery.sizes import (
     KV_BYTES,
@@ -52,7 +52,8 @@ def alternative_cost(
     """
     stored, some = tuple(tensors), None
     if alternative is not None and selects(alternative.edit):
-        some = tuple(range(argument(alternative)))
+        selection = known(site, alternative.edit).selects
+        some = selection.first(parent, argument(alternative)) if selection else None
     parts = cut(stored, parent, site, alternative, some)
     return block_cost(child, (*parts, *added(stored, facet, None)))
 

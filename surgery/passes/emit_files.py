@@ -25,7 +25,7 @@ from surgery.arch.per_layer import FILE as PER_LAYER
 from surgery.arch.per_layer import per_layer_config
 from surgery.diagnostics import Stop
 from surgery.edits import child_layers, child_outputs
-from surgery.ops import Constant, Copy, MeanHeads, Output, Pad, Take, TensorOp, Unpack
+from surgery.ops import Constant, Copy, MeanHeads, Output, Pad, Take, TakeEach, TensorOp, Unpack
 from surgery.passes.emit_place import MANIFEST_FORMAT
 from surgery.tensors.headers import inside
 from surgery.tensors.write import WrittenTensor
@@ -274,6 +274,10 @@ def operation(op: TensorOp) -> dict[str, object]:
         case Take(source=source, axis=axis, indices=indices, unit=unit):
             taken = lockfile.ranges(indices)
             return {"op": "take", "tensor": source, "axis": axis, "indices": taken, "unit": unit}
+        case TakeEach(source=source, axis=axis, indices=indices, unit=unit):
+            taken = lockfile.ranges(indices)
+            told = {"op": "take_each", "tensor": source, "axis": axis}
+            return {**told, "indices": taken, "unit": unit}
         case MeanHeads(source=source, heads=heads, head_dim=size):
             return {"op": "mean_heads", "tensor": source, "heads": heads, "head_dim": size}
         case Constant(value=value, how=how):

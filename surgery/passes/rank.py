@@ -23,25 +23,31 @@ from msgspec.structs import replace
 from surgery import catalog, edits
 from surgery.checking import tables
 from surgery.diagnostics import Diagnostic, Help, Label, Sink
+from surgery.edits import Selection
 from surgery.ir import Candidate, Dataset, Experts, Ffn, Model, Ranking, Site, Space, Spec
 from surgery.library import Json, Library
 from surgery.progress import Progress
 from surgery.scoring import data, identity
 
-CRITERIA: Mapping[str, frozenset[Site]] = {
-    "channel_contribution": frozenset({Site.FFN}),
-    **dict.fromkeys(tables.CRITERIA["rank_experts"], frozenset({Site.EXPERTS})),
-    "random": frozenset({Site.FFN, Site.EXPERTS}),
+CRITERIA: Mapping[str, frozenset[str]] = {
+    "channel_contribution": frozenset({"channels"}),
+    **dict.fromkeys(tables.CRITERIA["rank_experts"], frozenset({"experts"})),
+    "random": frozenset({"channels", "experts"}),
 }
-"""Every criterion, and the sites that it can rank. `scoring/activations.py` defines those that
+"""Every criterion, and what it can rank. `scoring/activations.py` defines those that
 measure; `random` is a control, the same for every run with one seed, and needs no text."""
 
 
 class Job(Struct, frozen=True):
-    """One parent block to rank under one criterion on one dataset (`None`: needs no text)."""
+    """One parent block to rank under one criterion on one dataset (`None`: needs no text).
+
+    `things` are what is ranked of it: its experts, or its channels, expert by expert where it has
+    experts.
+    """
 
     layer: int
     site: Site
+    things: str
     criterion: str
     dataset: str | None
 
@@ -58,14 +64,12 @@ def run(spec: Spec, space: Space, library: Library, sink: Sink, progress: Progre
     wanted = [c for c in space.candidates if c.kept is None and edits.selects(c.edit)]
     if not _legal(wanted, sink):
         return None
-    jobs = sorted({_job(c) for c in wanted}, key=lambda j: (j.layer, j.site, j.criterion))
+    jobs = sorted({_job(c) for c in wanted}, key=lambda j: (j.layer, j.site, j.things, j.criterion))
     known = _rank(spec, space.model, library, jobs, progress)
     if not _finite(known, wanted, sink):
         return None
-    return _filled(
-        space,
-        {c.address: edits.ranked(space.model, c, kept(known[_job(c)], _size(c))) for c in wanted},
-    )
+    model = space.model
+    return _filled(space, {c.address: _filled_in(model, c, known[_job(c)]) for c in wanted})
 
 
 def deferred(spec: Spec, space: Space, sink: Sink) -> Space | None:
@@ -83,7 +87,7 @@ def deferred(spec: Spec, space: Space, sink: Sink) -> Space | None:
         job = _job(candidate)
         if job.criterion != "random":
             return edits.unranked(model, candidate)
-        return edits.ranked(model, candidate, kept(_random(model, job, spec), _size(candidate)))
+        return _filled_in(model, candidate, _random(model, job, spec))
 
     return _filled(space, {c.address: settled(c) for c in wanted})
 
@@ -103,29 +107,53 @@ def recalled(spec: Spec, space: Space, library: Library) -> Mapping[str, Candida
     """
     model = space.model
     wanted = [c for c in space.candidates if c.kept is None and edits.selects(c.edit)]
-    jobs = sorted({_job(c) for c in wanted}, key=lambda j: (j.layer, j.site, j.criterion))
+    jobs = sorted({_job(c) for c in wanted}, key=lambda j: (j.layer, j.site, j.things, j.criterion))
     known = {job: _random(model, job, spec) for job in jobs if job.criterion == "random"}
     for dataset in spec.datasets:
         asked = [job for job in jobs if job.dataset == dataset.name and job not in known]
         if asked:
             known |= _recalled(library, _keys(dataset, spec, model, asked)[1])
-    return {
-        c.address: edits.ranked(model, c, kept(known[_job(c)], _size(c)))
-        for c in wanted
-        if _job(c) in known
-    }
+    return {c.address: _filled_in(model, c, known[_job(c)]) for c in wanted if _job(c) in known}
 
 
-def kept(scores: Scores, size: int) -> tuple[int, ...]:
-    """The `size` best, ascending."""
-    values, counts = scores.scores, scores.counts
-    order = sorted(range(len(values)), key=lambda i: (counts[i] == 0, -values[i], i))
-    return tuple(sorted(order[:size]))
+def kept(scores: Scores, size: int, groups: int = 1, grain: int = 1) -> tuple[int, ...]:
+    """The `size` best of each of `groups` equal groups, ascending.
+
+    What is packed `grain` together stays or goes together, by its sum.
+    """
+    values = [sum(scores.scores[n : n + grain]) for n in range(0, len(scores.scores), grain)]
+    counts = scores.counts[::grain]
+    whole = len(values) // groups
+    found: list[int] = []
+    for start in range(0, groups * whole, whole):
+        mine = range(start, start + whole)
+        order = sorted(mine, key=lambda i: (counts[i] == 0, -values[i], i))
+        found += sorted(order[: size // grain])
+    return tuple(n * grain + i for n in found for i in range(grain))
+
+
+def _filled_in(model: Model, candidate: Candidate, scores: Scores) -> Candidate:
+    """The candidate with what it keeps by `scores`."""
+    block = model.layers[candidate.layer].block(candidate.site)
+    if block is None or candidate.alternative is None:
+        raise ValueError(f"{candidate.address} keeps some of nothing")
+    size, groups = edits.argument(candidate.alternative), _selection(candidate).groups(block)
+    edit = edits.known(candidate.site, candidate.edit)
+    listed = kept(scores, size, groups, edits.grain(model, candidate.layer, edit))
+    return edits.ranked(model, candidate, listed)
 
 
 def _job(candidate: Candidate) -> Job:
     by = _by(candidate)
-    return Job(candidate.layer, candidate.site, by.criterion, by.dataset)
+    things = _selection(candidate).things
+    return Job(candidate.layer, candidate.site, things, by.criterion, by.dataset)
+
+
+def _selection(candidate: Candidate) -> Selection:
+    found = edits.known(candidate.site, candidate.edit).selects
+    if found is None:
+        raise ValueError(f"{candidate.address} selects nothing")
+    return found
 
 
 def _by(candidate: Candidate) -> Ranking:
@@ -135,37 +163,23 @@ def _by(candidate: Candidate) -> Ranking:
     return alternative.by
 
 
-def _size(candidate: Candidate) -> int:
-    match candidate.block:
-        case Ffn(width=width):
-            return width
-        case Experts(count=count):
-            return count
-        case other:
-            raise ValueError(f"{candidate.address} keeps some of {other!r}")
-
-
 # ---- Legality --------------------------------------------------------------------------------
 
 
 def _legal(candidates: Iterable[Candidate], sink: Sink) -> bool:
     legal = True
     for candidate in candidates:
-        by, site = _by(candidate), candidate.site
-        if site not in CRITERIA.get(by.criterion, frozenset()):
-            names = " | ".join(sorted(n for n, sites in CRITERIA.items() if site in sites))
-            message = f"there is no criterion `{by.criterion}` that ranks {_things(site)}"
-            _report(sink, catalog.E0201, by, message, f"{_things(site)} are ranked by {names}")
+        by, things = _by(candidate), _selection(candidate).things
+        if things not in CRITERIA.get(by.criterion, frozenset()):
+            names = " | ".join(sorted(n for n, those in CRITERIA.items() if things in those))
+            message = f"there is no criterion `{by.criterion}` that ranks {things}"
+            _report(sink, catalog.E0201, by, message, f"{things} are ranked by {names}")
             legal = False
         elif by.dataset is None and by.criterion != "random":
             message = f"`{by.criterion}` measures on text and names no dataset"
             _report(sink, catalog.E0303, by, message, f"write `{by.criterion}(DATASET)`")
             legal = False
     return legal
-
-
-def _things(site: Site) -> str:
-    return "experts" if site is Site.EXPERTS else "channels"
 
 
 def _report(sink: Sink, code: catalog.Code, by: Ranking, message: str, help: str) -> None:
@@ -239,8 +253,13 @@ def _stored(scores: Scores) -> Json:
 
 
 def _random(model: Model, job: Job, spec: Spec) -> Scores:
-    block = model.layers[job.layer].block(job.site)
-    count = block.count if isinstance(block, Experts) else cast("Ffn", block).width
+    match model.layers[job.layer].block(job.site):
+        case Ffn(width=count):
+            pass
+        case Experts(count=count, width=width):
+            count *= width if job.things == "channels" else 1
+        case other:
+            raise ValueError(f"{other!r} has nothing to draw lots for")
     seed = next((d.seed for d in spec.datasets if d.name == job.dataset), 0)
     names = (f"random/{seed}/{job.layer}/{i}".encode() for i in range(count))
     # Not a library's generator: these numbers are the same on every platform and in any version.
@@ -269,10 +288,10 @@ def _measure(
             yield from_numpy(samples.tokens[start : start + step])
         progress("rank", len(starts), len(starts), detail)
 
-    watched = sorted({(job.layer, job.site) for job in jobs})
+    watched = sorted({(job.layer, job.site, job.things) for job in jobs})
     total = int(samples.tokens.size)
     found = activations.collect(load_parent(model), batches(), watched, total)
-    return {job: _scores(found[job.layer, job.site], job.criterion) for job in jobs}
+    return {job: _scores(found[job.layer, job.site, job.things], job.criterion) for job in jobs}
 
 
 def _scores(statistics: object, criterion: str) -> Scores:

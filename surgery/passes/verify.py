@@ -175,7 +175,7 @@ def _candidate(decided: Decision, model: Model, name: str) -> Candidate:
             sizes.block_cost(None, ()),
             alternative and replace(alternative, init=init),
             # A list of all goes with a facet; what is kept has none otherwise.
-            decided.kept if (edit.selects if edit else facet) else None,
+            decided.kept if (edit.selects if edit else facet) is not None else None,
             facet=facet,
             scales=decided.scales,
         )

@@ -5,8 +5,8 @@ expert, and how many tokens it saw. Sums are float64, so that how samples are ba
 matter. Not here: who survives (`passes/rank.py`).
 
 `channel_contribution`, with X the input of the down projection, is mean |X_i| * ||W_down[:, i]||:
-what channel i adds to the output (paper B, appendix A). The criteria of experts are in
-`routing.py`.
+what channel i adds to the output (paper B, appendix A); for channels of experts, see
+`expert_channels.py`. The criteria of experts are in `routing.py`.
 """
 
 from __future__ import annotations
@@ -15,34 +15,17 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias, cast
 
 import torch
-from msgspec import Struct
 from torch import Tensor, nn
 
 from surgery.arch import family_named, renormalised
 from surgery.ir import Model, Site
-from surgery.scoring import routing
-from surgery.scoring.arrays import numbers
+from surgery.scoring import expert_channels, routing
+from surgery.scoring.expert_channels import Channels
 from surgery.scoring.model import Parent
 from surgery.scoring.routing import Routing, Style
 
-Watched = tuple[int, Site]
-"""A layer and the site of it whose statistics are wanted."""
-
-
-class Channels(Struct, frozen=True):
-    """Sums over tokens, float64 [channels]: of |X_i| * ||W_down[:, i]||, and of tokens."""
-
-    weight: Tensor
-    count: Tensor
-
-    def __add__(self, other: Channels) -> Channels:
-        return Channels(self.weight + other.weight, self.count + other.count)
-
-    def scores(self, criterion: str) -> list[float]:
-        """One score per channel, the higher the more it matters; `ValueError` for no criterion."""
-        if criterion != "channel_contribution":
-            raise ValueError(f"no criterion {criterion!r}")
-        return numbers(self.weight / self.count.clamp(min=1))
+Watched = tuple[int, Site, str]
+"""A layer, the site of it whose statistics are wanted, and of what: `experts` or `channels`."""
 
 
 Statistics: TypeAlias = Channels | Routing
@@ -71,7 +54,7 @@ def collect(
 def _watch(
     parent: Parent, key: Watched, total: int, found: dict[Watched, Statistics]
 ) -> Callable[[], None]:
-    layer, site = key
+    layer, site, things = key
     mlp = cast("nn.Module", parent.module.model.layers[layer].mlp)
 
     def add(seen: Statistics) -> None:
@@ -81,6 +64,8 @@ def _watch(
 
     if site is Site.FFN:
         return _watch_channels(cast("nn.Linear", mlp.down_proj), add)
+    if things == "channels":
+        return expert_channels.watch(mlp, _style(parent.model), add)
     return routing.watch(mlp, _style(parent.model), total, add)
 
 

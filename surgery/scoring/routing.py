@@ -168,6 +168,17 @@ def measure(
     )
 
 
+def used_weights(router: Router, style: Style, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """The experts that each token is sent to, best first, and their weights as they are used.
+
+    [tokens, hidden] -> int64 and float64 [tokens, `top_k`].
+    """
+    bias = cast("Tensor | None", getattr(router, "bias", None))
+    logits = nn.functional.linear(hidden, router.weight, bias)
+    used = logits.topk(router.top_k, dim=-1).indices
+    return used, _weights(logits.double().log_softmax(-1).gather(-1, used), style)
+
+
 def _outputs(experts: nn.Module, hidden: Tensor, indices: Tensor, count: int) -> Tensor:
     """Output of every chosen expert: float64 [tokens, chosen, hidden]."""
     found = torch.zeros((*indices.shape, hidden.shape[-1]), dtype=torch.float64)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from surgery.ir import Model, TensorFile
-from surgery.ops import Constant, Copy, MeanHeads, Pad, Take, TensorOp, Unpack
+from surgery.ops import Constant, Copy, MeanHeads, Pad, Take, TakeEach, TensorOp, Unpack
 from surgery.tensors.headers import open_shard
 from surgery.untrusted import malformed, shown, unreadable
 
@@ -97,6 +97,8 @@ def materialise(op: TensorOp, read: Callable[[str], Array]) -> Array:
             return read(source)
         case Take(source, axis, indices, unit):
             return take(read(source), axis, indices, unit)
+        case TakeEach(source, axis, indices, unit):
+            return take_each(read(source), axis, indices, unit)
         case MeanHeads(source, heads, head_dim):
             return mean_heads(read(source), heads, head_dim)
         case Constant(value):
@@ -157,6 +159,23 @@ def take(array: Array, axis: int, indices: tuple[int, ...], unit: int = 1) -> Ar
     parts = array.reshape(*before, length // unit, unit, *after)
     taken = np.take(parts, np.asarray(indices, np.intp), axis=axis)
     return taken.reshape(*before, len(indices) * unit, *after)
+
+
+def take_each(array: Array, axis: int, indices: tuple[int, ...], unit: int = 1) -> Array:
+    """`TakeEach`: [experts, ..., n * unit, ...] -> [experts, ..., m * unit, ...], same dtype."""
+    lists = own_indices(indices, len(array), array.shape[axis] // unit)
+    parts = [take(array[e], axis - 1, own, unit) for e, own in enumerate(lists)]
+    return np.stack(parts)
+
+
+def own_indices(indices: tuple[int, ...], experts: int, whole: int) -> list[tuple[int, ...]]:
+    """What `TakeEach` takes of each expert with `whole` slices; `ValueError` where it cannot."""
+    size, rest = divmod(len(indices), experts)
+    parts = [indices[e * size : (e + 1) * size] for e in range(experts)]
+    own = [tuple(i - e * whole for i in part) for e, part in enumerate(parts)]
+    if rest or not all(0 <= i < whole for part in own for i in part):
+        raise ValueError(f"{len(indices)} indices are not equally many of {experts} x {whole}")
+    return own
 
 
 def mean_heads(array: Array, heads: int, head_dim: int) -> Array:

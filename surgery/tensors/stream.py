@@ -15,14 +15,26 @@ from types import TracebackType
 from typing import Protocol, Self, assert_never
 
 import numpy as np
+from msgspec.structs import replace
 
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Stop
 from surgery.ir import Model, TensorFile, TensorSpec
-from surgery.ops import Constant, Copy, Cut, Growth, MeanHeads, Pad, Take, TensorOp, Unpack
+from surgery.ops import (
+    Constant,
+    Copy,
+    Cut,
+    Growth,
+    MeanHeads,
+    Pad,
+    Take,
+    TakeEach,
+    TensorOp,
+    Unpack,
+)
 from surgery.tensors.digest import sequential, stamp
 from surgery.tensors.headers import DTYPE_BYTES, open_shard
-from surgery.tensors.ops import NUMPY, filling, mean_of, read_into, unpacked
+from surgery.tensors.ops import NUMPY, filling, mean_of, own_indices, read_into, unpacked
 from surgery.untrusted import malformed, unreadable
 
 CHUNK = 2**20
@@ -123,6 +135,11 @@ def result_shape(op: Cut, shape: tuple[int, ...]) -> tuple[int, ...]:
             if shape[axis] % unit or not all(0 <= i < shape[axis] // unit for i in indices):
                 raise ValueError(f"{op.source}: indices do not fit axis {axis} of {shape}")
             return (*shape[:axis], len(indices) * unit, *shape[axis + 1 :])
+        case TakeEach(_, axis, indices, unit):
+            if shape[axis] % unit:
+                raise ValueError(f"{op.source}: axis {axis} of {shape} is no multiple of {unit}")
+            own = own_indices(indices, shape[0], shape[axis] // unit)
+            return (*shape[:axis], len(own[0]) * unit, *shape[axis + 1 :])
         case MeanHeads(_, heads, head_dim):
             if shape[0] % (heads * head_dim):
                 raise ValueError(f"{op.source}: {shape[0]} rows are not {heads} x n x {head_dim}")
@@ -176,6 +193,8 @@ def stream(op: Cut, spec: TensorSpec, file: TensorFile, parents: Parents, pipe: 
             _copy(file.shard, file.start, file.end - file.start, parents, pipe)
         case Take():
             _take(op, spec, file, parents, pipe)
+        case TakeEach():
+            _take_each(op, spec, file, parents, pipe)
         case MeanHeads():
             _mean(op, spec, file, parents, pipe)
         case _:
@@ -232,6 +251,18 @@ def _take(op: Take, spec: TensorSpec, file: TensorFile, parents: Parents, pipe: 
         parents.read(file.shard, view, file.start + at * row)
         parts = np.frombuffer(view, np.dtype(f"V{width}")).reshape(count, -1)
         _put(np.take(parts, wanted, axis=1).reshape(-1).view(np.uint8).data, pipe)
+
+
+def _take_each(
+    op: TakeEach, spec: TensorSpec, file: TensorFile, parents: Parents, pipe: Pipe
+) -> None:
+    """Expert by expert, each as if it were a tensor of its own."""
+    lists = own_indices(op.indices, spec.shape[0], spec.shape[op.axis] // op.unit)
+    size = (file.end - file.start) // spec.shape[0]
+    one = replace(spec, shape=spec.shape[1:])
+    for start, own in zip(range(file.start, file.end, size), lists, strict=True):
+        part = TensorFile(file.shard, start, start + size)
+        _take(Take(op.source, op.axis - 1, own, op.unit), one, part, parents, pipe)
 
 
 def _fill(element: bytes, count: int, pipe: Pipe) -> None:
