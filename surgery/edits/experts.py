@@ -6,8 +6,8 @@ widths above the parent's or not aligned (E0407, as for an FFN).
 
 `retain n` (paper A, MoE axis): the experts that the ranking puts first keep their slices of every
 tensor with an expert axis, the router's rows among them, in the parent's order. Tensors that belong
-to one expert are kept or dropped whole, and renumbered. Nothing is merged and no weight changes: packed MXFP4
-experts move as bytes, because the expert axis is the outermost.
+to one expert are kept or dropped whole, and renumbered. Nothing is merged and no weight changes:
+packed MXFP4 experts move as bytes, because the expert axis is the outermost.
 
 `width n`: every expert keeps `n` of its channels, each its own: their columns of the gate and up
 projections with their biases, their rows of the down projection. Routers, output biases and the
