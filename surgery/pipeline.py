@@ -20,9 +20,11 @@ from surgery.library import Library
 from surgery.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from surgery.passes.constrain import Problem
     from surgery.passes.emit import Emitted
     from surgery.passes.exchange import Known
     from surgery.passes.judge import Judgement
+    from surgery.passes.solve import Solution
 
 _T = TypeVar("_T")
 
@@ -36,6 +38,8 @@ class Options(Struct, frozen=True):
     progress: Progress = silent
     tables: tuple[Path, ...] = ()
     """Scores, costs and kept lists that others measured, in place of ours."""
+    refine: int = 0
+    """Rounds of measuring around the answer and solving again."""
 
 
 class Planned(Struct, frozen=True):
@@ -195,8 +199,27 @@ def _planned(path: str, run: _Run, out: Out | None = None) -> Planned:
     problem = run.step("constrain", lambda: constrain.run(spec, space, measured, sink))
     solution = run.step("solve", lambda: solve.run(problem, sink))
     plan = run.step("plan", lambda: solve.record(problem, solution))
-    run.ensure("advise", lambda: advise.run(problem, solution.chosen, sink))
-    return Planned(spec, space, solution.chosen, replace(plan, tables=given.files))
+    chosen = solution.chosen
+    if run.options.refine:
+        plan, chosen = run.step("refine", lambda: _refined(problem, solution, run))
+    run.ensure("advise", lambda: advise.run(problem, chosen, sink))
+    return Planned(spec, space, chosen, replace(plan, tables=given.files))
+
+
+def _refined(problem: Problem, solution: Solution, run: _Run) -> tuple[Plan, tuple[Candidate, ...]]:
+    """The plan of the child that measures best, after some rounds around the additive optimum."""
+    from surgery.passes import refine, solve
+
+    found = refine.run(
+        problem,
+        solution.chosen,
+        run.library,
+        run.sink,
+        run.options.progress,
+        run.options.refine,
+    )
+    best = replace(solution, chosen=found.chosen, objective=found.predicted)
+    return refine.record(solve.record(problem, best), problem, found), found.chosen
 
 
 def _ranked(spec: Spec, space: Space, run: _Run) -> Space | None:

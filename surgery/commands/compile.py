@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from surgery import console
 from surgery.commands import options
@@ -19,6 +20,7 @@ from surgery.commands import options
 )
 @options.inputs
 @options.library
+@options.refine
 @options.findings
 def command(
     spec: str,
@@ -26,6 +28,7 @@ def command(
     plan: Path | None,
     inputs: tuple[str, ...],
     library: Path,
+    refine: int,
     findings: options.Format,
 ) -> None:
     """Plan, cut the checkpoint, measure the child."""
@@ -33,6 +36,9 @@ def command(
 
     sink = options.sink_for(spec)
     run = options.run_options(sink, library, inputs, findings)
+    if plan is not None and refine:
+        raise click.UsageError("--refine makes a plan, and --plan carries one out")
+    run = run and replace(run, refine=refine)
     compiled = pipeline.compile(spec, sink, run, out, plan) if run else None
     options.tell(sink, findings)
     if compiled is None:

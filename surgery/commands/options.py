@@ -53,6 +53,13 @@ findings = click.option(
     show_default="full",
     help="How findings are written.",
 )
+refine = click.option(
+    "--refine",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Measure around the answer and solve again, up to N times. [default: 0]",
+)
 json = click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 
 

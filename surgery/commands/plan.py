@@ -26,6 +26,7 @@ from surgery.commands import options
     metavar="FILE",
     help="Scores, costs and kept lists that others measured (CSV or Parquet).",
 )
+@options.refine
 @options.findings
 def command(
     spec: str,
@@ -33,6 +34,7 @@ def command(
     inputs: tuple[str, ...],
     library: Path,
     tables: tuple[Path, ...],
+    refine: int,
     findings: options.Format,
 ) -> None:
     """Choose one alternative per layer, provably best. Measures what the library lacks."""
@@ -42,7 +44,7 @@ def command(
     target = out or Path(spec).with_suffix(".plan")
     options.stopping(lambda: console.check_plan_target(target), findings)
     run = options.run_options(sink, library, inputs, findings)
-    planned = pipeline.plan(spec, sink, replace(run, tables=tables)) if run else None
+    planned = pipeline.plan(spec, sink, replace(run, tables=tables, refine=refine)) if run else None
     options.tell(sink, findings)
     if planned is None:
         sys.exit(console.exit_code(sink))

@@ -3,8 +3,9 @@
 In: a space and a choice in it. Out: the parent with one site cut alike in every layer: the same
 number of FFN channels, experts or channels of experts, under the ranking that the spec gives that
 layer, and nothing else changed. `None` when no edit of the spec takes a size, or none below the
-parent's is enough. Only parameters are matched, no other requirement, and rounding favours the baseline: it is the
-smallest uniform child with at least as many parameters as the chosen one. Not here: measuring.
+parent's is enough. Only parameters are matched, no other requirement, and rounding favours the
+baseline: it is the smallest uniform child with at least as many parameters as the chosen one. Not
+here: measuring.
 
 Uniform pruning is what a search has to beat (ablations of both papers; Minitron is uniform), so
 its result stands beside ours whenever one is printed.

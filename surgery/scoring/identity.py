@@ -107,6 +107,13 @@ def swap_key(
     }
 
 
+def child_key(
+    model: Model, data: Mapping[str, Json], chosen: tuple[Candidate, ...], tail: int
+) -> dict[str, Json]:
+    """The damage alone of a whole child, measured from the block on that is replaced last."""
+    return assembled_key(model, data, chosen, tail) | {"kind": "child"}
+
+
 def assembled_key(
     model: Model, data: Mapping[str, Json], chosen: tuple[Candidate, ...], tail: int
 ) -> dict[str, Json]:

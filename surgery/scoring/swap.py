@@ -105,9 +105,12 @@ def _final(parent: Parent, hidden: Tensor, tail: int) -> Tensor:
     return parent.normalised(hidden[:, -tail:]).flatten(0, 1)
 
 
-def damage(parent: Parent, batches: Sequence[Batch], candidate: Candidate) -> Tensor:
-    """Mean KL(parent || child) in nats per token of each sample, float64 [samples]."""
-    index, layer = make_layer(parent, (candidate,))
+def damage(parent: Parent, batches: Sequence[Batch], *candidates: Candidate) -> Tensor:
+    """Mean KL(parent || child) in nats per token of each sample, float64 [samples].
+
+    All candidates belong to one layer, which the child differs in.
+    """
+    index, layer = make_layer(parent, candidates)
     with torch.inference_mode(), swapped(parent, {index: layer}):
         return torch.cat([_damage(parent, batch, index) for batch in batches])
 
