@@ -294,6 +294,7 @@ def _compiled(path: str, run: _Run, folder: Path | None, file: Path | None) -> C
             folder,
             run.sink,
             _counting(planned, progress),
+            judgement,
         ),
     )
     return Compiled(planned, emitted, judgement)

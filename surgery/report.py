@@ -13,7 +13,6 @@ from surgery.passes import summary
 from surgery.passes.emit import Emitted
 from surgery.passes.judge import Judgement
 from surgery.pipeline import Compiled, Planned
-from surgery.scoring.assembled import Assembled
 from surgery.units import format_params, significant
 
 
@@ -42,7 +41,7 @@ def _additivity(judgement: Judgement, metrics: dict[str, str]) -> str:
     rows = [("damage, nats/token", "predicted", "measured", "text")]
     for checked in judgement.scores:
         predicted = metrics.get(checked.score, "")
-        rows.append((checked.score, predicted, _kl(checked.measured), checked.dataset))
+        rows.append((checked.score, predicted, checked.measured.kl_text, checked.dataset))
     return _table(rows)
 
 
@@ -58,7 +57,7 @@ def _heldout(found: Compiled) -> str:
         (
             "this plan",
             size,
-            _kl(heldout),
+            heldout.kl_text,
             significant(heldout.child_perplexity),
         ),
     ]
@@ -67,18 +66,11 @@ def _heldout(found: Compiled) -> str:
             (
                 f"uniform {uniform.text}",
                 format_params(uniform.params),
-                _kl(uniform.result),
+                uniform.result.kl_text,
                 significant(uniform.result.child_perplexity),
             )
         )
     return _table(rows)
-
-
-def _kl(result: Assembled) -> str:
-    """The mean, with its standard error over samples where there are several."""
-    if result.samples == 1:
-        return significant(result.kl)
-    return f"{significant(result.kl)} +- {significant(result.kl_error, 2)}"
 
 
 def _written(emitted: Emitted) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -24,17 +25,15 @@ from surgery.arch.configs import child_config, kv_scheme
 from surgery.diagnostics import Diagnostic, Help, Label, Sink, Stop
 from surgery.ir import Candidate, Emit, Model, Plan, Space, Spec
 from surgery.passes import emit_place
-from surgery.passes.emit_files import (
-    Child,
-    checkpoint_files,
-    child_of,
-    manifest,
-    runtime_json,
-)
+from surgery.passes.emit_child import Child, child_of
+from surgery.passes.emit_files import checkpoint_files, manifest, runtime_json
 from surgery.passes.emit_place import MANIFEST, reported, staged, sync, write_file
 from surgery.tensors.layout import Layout, layout
 from surgery.tensors.write import WrittenTensor, write_checkpoint
 from surgery.units import format_tokens
+
+if TYPE_CHECKING:
+    from surgery.passes.judge import Judgement
 
 CHECKPOINT = "checkpoint"
 RUNTIME = "runtime.json"
@@ -81,15 +80,18 @@ def run(
     out: Path | None,
     sink: Sink,
     progress: Callable[[int], None] | None = None,
+    judgement: Judgement | None = None,
 ) -> Emitted | None:
     """Write everything; `None` when something was reported, and then nothing is left behind.
 
-    `out` is the `-o` folder, if there is one. `progress` is told the bytes of each tensor.
+    `out` is the `-o` folder, if there is one. `progress` is told the bytes of each tensor, the
+    model card what the child has lost by its `judgement`.
     """
     try:
         check(spec, model, out)
         goals = targets(spec, out)
-        child = child_of(Path(spec.source.name).stem, model, plan, chosen)
+        name = Path(spec.source.name).stem
+        child = child_of(name, model, plan, chosen, spec.description, judgement)
         _check_costs(child, space)
         told = tuple(_told(goal.checkpoint, child) for goal in goals)
         made = _write_all(told, goals, progress)

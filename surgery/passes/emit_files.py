@@ -1,4 +1,4 @@
-"""The files around the weights: config, carried files, model card, manifest, runtime.json.
+"""The files around the weights: config, carried files, manifest, runtime.json.
 
 In: the parent, the chosen candidates and their outputs, the plan. Out: bytes by file name, the
 same for the same input: no dates, no hosts, no absolute paths. Refuses, as `Stop` E0004, a
@@ -13,23 +13,20 @@ import json
 import os
 from collections.abc import Mapping
 from importlib.resources import files
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
-
 from surgery import ir, lockfile
-from surgery.arch.configs import CLASSES, child_config
+from surgery.arch.configs import CLASSES
 from surgery.arch.per_layer import FILE as PER_LAYER
 from surgery.arch.per_layer import per_layer_config
 from surgery.diagnostics import Stop
-from surgery.edits import child_layers, child_outputs
-from surgery.ops import Constant, Copy, MeanHeads, Output, Pad, Take, TakeEach, TensorOp, Unpack
+from surgery.ops import Constant, Copy, MeanHeads, Pad, Take, TakeEach, TensorOp, Unpack
+from surgery.passes.emit_child import Child
 from surgery.passes.emit_place import MANIFEST_FORMAT
+from surgery.passes.model_card import model_card
 from surgery.tensors.headers import inside
 from surgery.tensors.write import WrittenTensor
-from surgery.units import format_bytes, format_params
 from surgery.untrusted import malformed, read_capped
 
 CARRIED = (
@@ -53,39 +50,6 @@ MAX_CARRIED = 256 * 2**20
 MANIFEST_VERSION = 1
 _EMBEDDING = "model.embed_tokens.weight"
 """In every family, and never edited: `runtime.json` states its dtype as that of the weights."""
-
-
-class Child(Struct, frozen=True):
-    """What is being written: its name, what it comes from, and what was decided.
-
-    `outputs` are its tensors in the parent's order, `layers` what its layers are, `config` the
-    content of its `config.json`.
-    """
-
-    name: str
-    model: ir.Model
-    plan: ir.Plan
-    chosen: tuple[ir.Candidate, ...]
-    outputs: tuple[Output, ...]
-    layers: tuple[ir.Layer, ...]
-    config: Mapping[str, object]
-
-    @property
-    def model_type(self) -> str:
-        """The `model_type` of its config."""
-        return str(self.config["model_type"])
-
-    @property
-    def params(self) -> int:
-        """Parameters, tied ones counted once."""
-        return sum(output.numel for output in self.outputs)
-
-
-def child_of(name: str, model: ir.Model, plan: ir.Plan, chosen: tuple[ir.Candidate, ...]) -> Child:
-    """The child that `chosen` makes of `model`."""
-    layers = child_layers(model, chosen)
-    outputs, config = child_outputs(model, chosen), child_config(model, layers)
-    return Child(name, model, plan, chosen, outputs, layers, config)
 
 
 # ---- beside the weights ----------------------------------------------------------------------
@@ -134,94 +98,6 @@ def classes(model_type: str) -> dict[str, bytes]:
     package = files("surgery_runtime") / "hf"
     kind = KINDS.get(model_type)
     return {name: (package / name).read_bytes() for name in kind.files} if kind else {}
-
-
-# ---- the model card --------------------------------------------------------------------------
-
-
-def model_card(child: Child) -> str:
-    """A short README.md: what was cut from what, and how to load it."""
-    name, model, plan = child.name, child.model, child.plan
-    weights = sum(output.nbytes for output in child.outputs)
-    front = ["library_name: transformers", *_base_model(model.source), "tags:", "- surgery"]
-    return "\n".join(
-        (
-            "---",
-            *front,
-            "---",
-            "",
-            f"# {name}",
-            "",
-            f"Cut from `{model.source}` by {plan.toolchain.split(' ', maxsplit=1)[0]}, "
-            f"decision `{lockfile.decision(plan)[: lockfile.DIGEST]}` of `{name}.plan`.",
-            "",
-            f"{format_params(child.params)} parameters (parent {format_params(model.params)}), "
-            f"{format_bytes(weights)} of weights (parent {format_bytes(model.weights)}).",
-            "",
-            *_changes(child.chosen),
-            "",
-            *_cache(child),
-            *_loading(child),
-            "",
-        )
-    )
-
-
-def _loading(child: Child) -> list[str]:
-    """How to load it; why it takes `trust_remote_code`, where it does."""
-    ours = "auto_map" in child.config
-    option = ", trust_remote_code=True" if ours else ""
-    why = f"Layers differ, so the model class (`{child.model_type}`) comes with the checkpoint."
-    attentions = (layer.attention for layer in child.layers)
-    windows = {a.window for a in attentions if a is not None and a.window is not None}
-    if len(windows) > 1:
-        why += (
-            "\nSo do their windows: engines that give all layers one, such as vLLM through its"
-            "\nTransformers backend, run it without an error and compute something else."
-        )
-    return [
-        *((why, "") if ours else ()),
-        "```python",
-        "from transformers import AutoModelForCausalLM",
-        "",
-        f'model = AutoModelForCausalLM.from_pretrained("checkpoint"{option})',
-        "```",
-    ]
-
-
-def _cache(child: Child) -> list[str]:
-    """How to serve keys and values in FP8, where the plan stores any so."""
-    caches = {n.index: n.attention.kv_dtype for n in child.layers if n.attention is not None}
-    if "fp8_e4m3" not in caches.values():
-        return []
-    layers = lockfile.ranges(index for index, dtype in caches.items() if dtype == "fp8_e4m3")
-    others = [str(index) for index, dtype in caches.items() if dtype == "bf16"]
-    skipped = f" --kv-cache-dtype-skip-layers {' '.join(others)}" if others else ""
-    return [
-        f"K and V of layers {layers} are to be cached in FP8 (E4M3). Their scales come with the "
-        "weights, as",
-        "`self_attn.k_scale` and `self_attn.v_scale`: a number is stored as x / scale. "
-        "Transformers ignores them and",
-        f"caches in the model's own precision; vLLM is told with `--kv-cache-dtype fp8{skipped}`.",
-        "",
-    ]
-
-
-def _base_model(source: str) -> list[str]:
-    """`hf:org/name@revision` names a model that the Hub can link to."""
-    kind, _, rest = source.partition(":")
-    return [f"base_model: {rest.partition('@')[0]}"] if kind == "hf" else []
-
-
-def _changes(chosen: tuple[ir.Candidate, ...]) -> list[str]:
-    changed = sorted((c for c in chosen if c.changed), key=lambda c: (c.site, c.text, c.layer))
-    if not changed:
-        return ["Nothing was changed: every tensor is the parent's."]
-    rows = [
-        f"| {site} | {text} | {lockfile.ranges(c.layer for c in group)} |"
-        for (site, text), group in groupby(changed, key=lambda c: (c.site.value, c.text))
-    ]
-    return ["| block | became | in layers |", "|---|---|---|", *rows]
 
 
 # ---- the manifest ----------------------------------------------------------------------------

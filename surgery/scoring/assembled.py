@@ -20,6 +20,7 @@ from surgery.library import Library
 from surgery.progress import Progress, silent
 from surgery.scoring import data, identity
 from surgery.scoring.data import Samples
+from surgery.units import significant
 
 
 class Assembled(Struct, frozen=True):
@@ -36,6 +37,13 @@ class Assembled(Struct, frozen=True):
     child_perplexity: float
     samples: int
     length: int
+
+    @property
+    def kl_text(self) -> str:
+        """The mean, with its standard error where there are several samples."""
+        if self.samples == 1:
+            return significant(self.kl)
+        return f"{significant(self.kl)} +- {significant(self.kl_error, 2)}"
 
 
 def assembled(
