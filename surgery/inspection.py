@@ -136,6 +136,7 @@ def _attention(block: Attention | None) -> str:
     if block is None:
         return "no attention"
     sees = "full" if block.window is None else f"window {format_tokens(block.window)} tok"
+    sees += f" and the first {block.sinks}" if block.sinks else ""
     cached = "" if block.kv_dtype == "bf16" else " in FP8"
     return f"{sees}, {block.heads} heads, {block.kv_heads} KV, of {block.head_dim}{cached}"
 

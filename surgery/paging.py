@@ -33,8 +33,8 @@ class Kind(Struct, frozen=True):
 
     def held(self, tokens: int) -> int:
         """KV bytes of one layer and one sequence of `tokens` tokens."""
-        window = self.attention.window
-        return kv_per_token(self.attention) * (tokens if window is None else min(tokens, window))
+        most = self.attention.held
+        return kv_per_token(self.attention) * (tokens if most is None else min(tokens, most))
 
 
 def group_size(counts: Sequence[int]) -> int:
@@ -50,7 +50,7 @@ def kinds(layers: Iterable[Layer]) -> tuple[Kind, ...]:
     for attention in (layer.attention for layer in layers):
         if attention is not None:
             # Heads and dtype: a page then holds another number of tokens, which takes a group, too.
-            key = (attention.kv_heads, attention.head_dim, attention.window, attention.kv_dtype)
+            key = (attention.kv_heads, attention.head_dim, attention.held, attention.kv_dtype)
             alike.setdefault(key, attention)
             counts[key] += 1
     return padded([(alike[key], count) for key, count in counts.items()])
@@ -60,14 +60,14 @@ def padded(counts: Iterable[tuple[Attention, int]]) -> tuple[Kind, ...]:
     """Kinds with their slots, from the number of layers that are like each attention block."""
     present = sorted(((a, n) for a, n in counts if n), key=lambda pair: _order(pair[0]))
     # Heads and dtypes alone make no groups: every layer then gets pages of its own size.
-    if len({attention.window for attention, _ in present}) < 2:
+    if len({attention.held for attention, _ in present}) < 2:
         return tuple(Kind(attention, count, count) for attention, count in present)
     size = group_size([count for _, count in present])
     return tuple(Kind(attention, n, -(-n // size) * size) for attention, n in present)
 
 
 def _order(attention: Attention) -> tuple[bool, int, int, str]:
-    windowed, size = attention.window is not None, attention.window or 0
+    windowed, size = attention.window is not None, attention.held or 0
     return windowed, -size, -attention.kv_heads, attention.kv_dtype
 
 

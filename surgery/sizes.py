@@ -6,7 +6,8 @@ fixed cost they give a model's total to the byte. Reads no weights, runs nothing
 candidates cost (`passes/cost.py`) and time, which needs a machine.
 
 KV-cache bytes of one sequence of `n` tokens, per layer (paper B, section on the resource model;
-a window clamps what is held): 2 * kv_heads * head_dim * bytes * min(n, window), the 2 for K and V.
+a window clamps what is held): 2 * kv_heads * head_dim * bytes * min(n, window + sinks), the 2 for K
+and V.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def block_cost(block: Block | None, parts: Iterable[TensorSpec | Output]) -> Cos
         params=sum(part.numel for part in stored),
         weights=sum(part.nbytes for part in stored),
         kv_per_token=kv_per_token(block),
-        kv_window=block.window if isinstance(block, Attention) else None,
+        kv_window=block.held if isinstance(block, Attention) else None,
     )
 
 

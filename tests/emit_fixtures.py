@@ -36,6 +36,7 @@ choose attention in layers {{
   keep
   kv_heads 1 init mean
   window 16 tok | 5 tok
+  sink_window 16 tok | 5 tok
   noop
 }}
 choose ffn in layers {{
@@ -105,8 +106,10 @@ DENSE_CHOICE = """choose ffn in layers[1] {{
   noop
 }}
 require"""
-QWEN3_MOE = GPT_OSS.replace("experts in layers", "experts in layers except layers[1]").replace(
-    "require", DENSE_CHOICE
+QWEN3_MOE = (
+    GPT_OSS.replace("experts in layers", "experts in layers except layers[1]")
+    .replace("window 5 tok", "window 5 tok\n  sink_window 5 tok")
+    .replace("require", DENSE_CHOICE)
 )
 TEMPLATES = {
     "llama": LLAMA,

@@ -77,7 +77,8 @@ def test_sites_and_edits_of_this_model(folder: Path) -> None:
     assert offered(folder, "\nchoose attention in |") == ["layers"]
     assert offered(folder, "\nchoose attention in layers |") == ["where", "except"]
     block = "\nchoose attention in layers {\n  "
-    assert offered(folder, block + "|") == ["keep", "window", "kv_heads", "noop", "linear"]
+    edits = ["keep", "window", "sink_window", "kv_heads", "noop", "linear"]
+    assert offered(folder, block + "|") == edits
     assert "keep" not in offered(folder, block + "|\n  keep\n}")
     assert len(offered(folder, block + "|")) == len(EDITS["attention"]) + 1
     block = "\nchoose kv_cache in layers {\n  "

@@ -77,6 +77,7 @@ def shape_of(layer: Any) -> schema.Layer:
         kv_heads=attention.k_proj.out_features // size,
         head_dim=size,
         window=_window(layer, attention),
+        sink_tokens=getattr(layer, "sinks", 0),
     )
     return schema.Layer(shape, found)
 

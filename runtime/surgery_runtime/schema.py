@@ -32,7 +32,8 @@ class Attention:
     """Grouped-query attention: `heads` share `kv_heads` keys and values of `head_dim`.
 
     `kv_cache` is how they are cached: `F8_E4M3` goes with the tensors `self_attn.k_scale` and
-    `self_attn.v_scale` of the layer, by which numbers are divided before they are stored.
+    `self_attn.v_scale` of the layer, by which numbers are divided before they are stored. With a
+    window, queries see the first `sink_tokens` of the sequence besides.
     """
 
     heads: int
@@ -40,12 +41,17 @@ class Attention:
     head_dim: int
     window: int | None
     kv_cache: str = "BF16"
+    sink_tokens: int = 0
 
     def __post_init__(self) -> None:
         _positive(self, "heads", "kv_heads", "head_dim")
         _texts(self, "kv_cache")
         if self.window is not None:
             _positive(self, "window")
+        if self.sink_tokens != 0:
+            _positive(self, "sink_tokens")
+            if self.window is None:
+                raise RuntimeFormatError("sink tokens without a window")
         if self.heads % self.kv_heads:
             raise RuntimeFormatError(f"{self.kv_heads} KV heads do not divide {self.heads} heads")
 

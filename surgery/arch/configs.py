@@ -257,6 +257,8 @@ def _flat_block(family: Family, config: Json, layer: Layer) -> Json:
     if family.windows is not None:
         block[family.windows.size] = layer.attention.window if layer.attention else None
     if family.blocks is not None:
+        if layer.attention is not None and layer.attention.sinks and family.blocks.sinks:
+            block[family.blocks.sinks] = layer.attention.sinks
         gone = {family.blocks.no_attention: layer.attention, family.blocks.no_mlp: layer.mlp}
         block |= {key: True for key, part in gone.items() if part is None}
     return block
@@ -283,11 +285,12 @@ def _nemotron(model: Model, layers: tuple[Layer, ...]) -> Json:
 def _deci_class(layers: tuple[Layer, ...]) -> str:
     """The architecture that an engine looks up: vLLM's DeciLM knows one window for all layers.
 
-    It gives the largest to all of them without a word, and fails on a first layer without
-    attention and on scales that no `quantization_config` tells of. Such a child has a name of its
-    own, which our plugin knows and others refuse.
+    It gives the largest to all of them without a word, forgets sink tokens, and fails on a first
+    layer without attention and on scales that no `quantization_config` tells of. Such a child has a
+    name of its own, which our plugin knows and others refuse.
     """
     plain = len(set(_windows(layers))) < 2 and layers[0].attention is not None
+    plain = plain and not any(a.sinks for a in _attentions(layers))
     return "DeciLMForCausalLM" if plain and not _in_fp8(layers) else "DeciLMLayerwiseForCausalLM"
 
 
@@ -297,6 +300,7 @@ def _nemotron_block(model: Model, layer: Layer, activation: object) -> Json:
     ffn["intermediate_size"] = mlp.width if mlp else None
     if mlp is not None and (factor := ffn_mult(mlp.width, model.hidden)) is not None:
         ffn["ffn_mult"] = factor
+    sinks: Json = {"sink_tokens": attention.sinks} if attention and attention.sinks else {}
     return {
         "attention": {
             "no_op": attention is None,
@@ -304,6 +308,7 @@ def _nemotron_block(model: Model, layer: Layer, activation: object) -> Json:
             "window_length": attention.window if attention else None,
             "replace_with_linear": False,
             "sparsify": None,
+            **sinks,
         },
         "ffn": ffn,
     }

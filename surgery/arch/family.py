@@ -62,12 +62,14 @@ class Windows(Struct, frozen=True):
 class Blocks(Struct, frozen=True):
     """A list of `config.json` with an object per layer that overrides facts of that layer.
 
-    `no_attention` and `no_mlp` are the keys that, when true, take the block away.
+    `no_attention` and `no_mlp` are the keys that, when true, take the block away; `sinks` is that
+    of the first tokens that a window leaves in sight, in families that can.
     """
 
     key: str
     no_attention: str
     no_mlp: str
+    sinks: str | None = None
 
 
 class Dense(Struct, frozen=True):
@@ -317,7 +319,8 @@ def _flag(value: object) -> Flag:
 
 def _blocks(value: object) -> Blocks:
     table = _table(value)
-    return Blocks(_text(table["key"]), _text(table["no_attention"]), _text(table["no_mlp"]))
+    sinks = None if "sinks" not in table else _text(table["sinks"])
+    return Blocks(_text(table["key"]), _text(table["no_attention"]), _text(table["no_mlp"]), sinks)
 
 
 def _windows(value: object) -> Windows:

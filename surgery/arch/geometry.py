@@ -205,20 +205,33 @@ class _Reading(Struct):
         made: list[Layer] = []
         keys = self.family.blocks
         for index in range(facts["layers"]):
-            own, gone = facts, (False, False)
+            own, gone, sinks = facts, (False, False), 0
             where = ""
             if blocks is not None and keys is not None:
                 where, table = f"layer {index}: ", blocks[index]
                 read = self.facts(self.overridden(table), where)
                 own = facts | {name: read[name] for name in PER_LAYER if name in read}
                 gone = (table.get(keys.no_attention) is True, table.get(keys.no_mlp) is True)
+                sinks = self.sinks(table, windows[index], where)
             self.check_layer(own, conditions, where)
-            attention = Attention(own["heads"], own["kv_heads"], own["head_dim"], windows[index])
+            attention = Attention(
+                own["heads"], own["kv_heads"], own["head_dim"], windows[index], sinks=sinks
+            )
             mlp = Ffn(own["dense_width" if index in dense else "width"])
             if self.family.mlp is Site.EXPERTS and index not in dense:
                 mlp = Experts(own["experts"], own["active"], own["width"])
             made.append(Layer(index, None if gone[0] else attention, None if gone[1] else mlp))
         return tuple(made)
+
+    def sinks(self, table: Mapping[str, object], window: int | None, where: str) -> int:
+        """The first tokens that the window of a layer leaves in sight."""
+        keys = self.family.blocks
+        value = table.get(keys.sinks, 0) if keys is not None and keys.sinks is not None else 0
+        if type(value) is int and (0 <= value <= MAX_FACT) and (value == 0 or window is not None):
+            return value
+        name = keys.sinks if keys is not None else ""
+        self.problems.append(f"{where}`{name}` is {_brief(value)}, not a number beside a window")
+        return 0
 
     def overridden(self, table: Mapping[str, object]) -> Config:
         """The config of a layer: where its block gives a fact, no other key of that fact counts."""
@@ -268,6 +281,7 @@ class _Reading(Struct):
         known = {key for name in PER_LAYER if name in facts for key in facts[name].keys}
         if self.family.windows is not None:
             known.add(self.family.windows.size)
+        known |= {keys.sinks} if keys.sinks else set()
         items = [as_object(item) for item in as_list(self.config[key]) or []]
         tables = [item for item in items if item is not None]
         if len(tables) != count or len(items) != count:

@@ -30,6 +30,10 @@ def per_layer_config(family: str, layers: Sequence[Layer]) -> bytes:
     """The file's content, the same for the same layers."""
     digits, kind = len(str(len(layers) - 1)), family_named(family)
     entries = {str(layer.index).zfill(digits): _entry(kind, layer) for layer in layers}
+    if any(layer.attention is not None and layer.attention.sinks for layer in layers):
+        for layer in layers:
+            sinks = layer.attention.sinks if layer.attention else None
+            entries[str(layer.index).zfill(digits)]["sink_tokens"] = sinks
     return (json.dumps(entries, indent=2, sort_keys=True) + "\n").encode()
 
 

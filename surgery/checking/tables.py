@@ -241,6 +241,7 @@ class EditRule(Struct, frozen=True):
 EDITS: Mapping[str, tuple[EditRule, ...]] = {
     "attention": (
         EditRule("window", "attend to the last n tokens only", "tok"),
+        EditRule("sink_window", "attend to the first 4 tokens and the last n", "tok"),
         EditRule("kv_heads", "share n KV heads among the queries", "count", inits=("mean",)),
         EditRule("noop", "remove the block"),
         EditRule("linear", "one linear layer", inits=("least_squares",), ready=False),

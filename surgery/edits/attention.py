@@ -1,15 +1,19 @@
 """Surgery on attention: a shorter window, fewer KV heads, or none at all.
 
 In: an `Attention` block and the argument of the edit. Out: the edited block, its plan text and
-its tensors. Refuses a window that does not shorten what the layer sees (E0408) and KV heads that
-cannot be pooled evenly (E0409).
+its tensors. Refuses a window that does not shorten what the layer sees, or that has sink tokens
+where the parent has learned sinks (E0408), and KV heads that cannot be pooled evenly (E0409).
 
 `window n`: the last `n` tokens including the current one, as Transformers and gpt-oss count; no
-tensor changes. `kv_heads n`: K and V projections mean-pooled into `n` heads (paper B, appendix
-A). `noop`: the block and the norm that feeds it disappear.
+tensor changes. `sink_window n`: these and the first four of the sequence (arXiv 2309.17453), for
+parents without learned sinks, whose heads look there when they look for nothing. `kv_heads n`: K
+and V projections mean-pooled into `n` heads (paper B, appendix A). `noop`: the block and the norm
+that feeds it disappear.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from msgspec.structs import replace
 
@@ -61,8 +65,32 @@ def _shorter(tokens: int) -> tuple[int, ...]:
     return tuple(2**n for n in reversed(range((tokens - 1).bit_length())))
 
 
+SINK_TOKENS = 4
+"""More recover next to nothing, fewer less (arXiv 2309.17453, table 2)."""
+
+
+WINDOWS: Mapping[str, int] = {"window": 0, "sink_window": SINK_TOKENS}
+"""The edits that leave a window, and how many first tokens it has besides."""
+
+
+def _refuse_sink_window(model: Model, block: Block, value: int) -> Refusal | None:
+    if any(tensor.name.endswith("self_attn.sinks") for tensor in model.tensors):
+        return Refusal(
+            catalog.E0408,
+            f"`sink_window {format_tokens(value)} tok` is for models without sinks of their own",
+            "needs no tokens for that",
+            why="its heads have learned sinks",
+            help=f"use `window {format_tokens(value)} tok`",
+        )
+    return _refuse_window(model, block, value + SINK_TOKENS)
+
+
 def _become_window(block: Block, value: int) -> Attention:
-    return replace(_attention(block), window=value)
+    return replace(_attention(block), window=value, sinks=0)
+
+
+def _become_sink_window(block: Block, value: int) -> Attention:
+    return replace(_attention(block), window=value, sinks=SINK_TOKENS)
 
 
 WINDOW = Edit(
@@ -74,6 +102,19 @@ WINDOW = Edit(
     refuse=_refuse_window,
     become=_become_window,
     text=lambda value: f"window({format_tokens(value)})",
+    cut=lambda tensor, _block, _value, _kept: copied(tensor),
+)
+
+
+SINK_WINDOW = Edit(
+    name="sink_window",
+    site=Site.ATTENTION,
+    valued=True,
+    selects=None,
+    inits=(),
+    refuse=_refuse_sink_window,
+    become=_become_sink_window,
+    text=lambda value: f"sink_window({format_tokens(value)})",
     cut=lambda tensor, _block, _value, _kept: copied(tensor),
 )
 

@@ -16,6 +16,7 @@ from surgery.units import format_tokens
 
 EDITS: tuple[Edit, ...] = (
     attention.WINDOW,
+    attention.SINK_WINDOW,
     attention.KV_HEADS,
     attention.NOOP,
     ffn.WIDTH,
@@ -69,7 +70,7 @@ def spelled(alternative: Alternative) -> str:
     """An alternative as a spec says it, less its clauses: `keep`, `retain 64`, `window 8K tok`."""
     if alternative.value is None:
         return alternative.edit
-    tokens = alternative.edit == "window"
+    tokens = alternative.edit in attention.WINDOWS
     value = f"{format_tokens(alternative.value)} tok" if tokens else str(alternative.value)
     return f"{alternative.edit} {value}"
 
@@ -81,8 +82,8 @@ def keep_text(site: Site, block: Block | None) -> str:
             return "noop"
         case Attention(window=None):
             return "full"
-        case Attention(window=int(window)):
-            return f"window({format_tokens(window)})"
+        case Attention(window=int(window), sinks=sinks):
+            return f"{'sink_' if sinks else ''}window({format_tokens(window)})"
         case Ffn(width=width):
             return str(width)
         case Experts(count=count):

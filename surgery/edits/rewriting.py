@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from surgery.diagnostics import Edit
+from surgery.edits.attention import WINDOWS
 from surgery.ir import Alternative
 from surgery.source import Span
 from surgery.units import format_tokens
@@ -30,7 +31,8 @@ def dropped(alternative: Alternative, offered: Collection[Alternative]) -> Edit:
 
 def replaced(alternative: Alternative, value: int) -> Edit:
     """Give `alternative` another argument."""
-    text = f"{format_tokens(value)} tok" if alternative.edit == "window" else str(value)
+    tokens = alternative.edit in WINDOWS
+    text = f"{format_tokens(value)} tok" if tokens else str(value)
     return Edit(alternative.span, text)
 
 

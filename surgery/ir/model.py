@@ -14,7 +14,8 @@ from surgery.ir.site import Site
 class Attention(Struct, frozen=True):
     """One attention block. `window` counts the current token; `None` is full attention.
 
-    `kv_dtype` is how K and V are cached: `bf16`, or `fp8_e4m3` with one scale for K and one for V.
+    With a window, the first `sinks` tokens of a sequence stay in sight besides. `kv_dtype` is how K
+    and V are cached: `bf16`, or `fp8_e4m3` with one scale for K and one for V.
     """
 
     heads: int
@@ -22,6 +23,12 @@ class Attention(Struct, frozen=True):
     head_dim: int
     window: int | None = None
     kv_dtype: str = "bf16"
+    sinks: int = 0
+
+    @property
+    def held(self) -> int | None:
+        """Tokens whose K and V are held at most; `None` is all of them."""
+        return None if self.window is None else self.window + self.sinks
 
 
 class Scales(Struct, frozen=True):

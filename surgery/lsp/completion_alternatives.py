@@ -101,7 +101,7 @@ def legal(model: ir.Model | None, site: str, name: str) -> tuple[str, ...]:
     blocks = tuple(dict.fromkeys(b for n in model.layers if (b := _block(n, edit.site))))
     wanted = sorted({v for block in blocks for v in _candidates(block, name)}, reverse=True)
     fine = [v for v in wanted if any(edit.refuse(model, block, v) is None for block in blocks)]
-    if name == "window":
+    if name in ("window", "sink_window"):
         return tuple(f"{format_tokens(v)} tok" for v in fine)
     return tuple(map(str, fine))
 

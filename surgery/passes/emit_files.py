@@ -210,5 +210,5 @@ def _shape(layer: ir.Layer) -> Any:
     if a is None:
         return schema.Layer(None, mlp)
     cache = "F8_E4M3" if a.kv_dtype == "fp8_e4m3" else "BF16"
-    attention = schema.Attention(a.heads, a.kv_heads, a.head_dim, a.window, cache)
+    attention = schema.Attention(a.heads, a.kv_heads, a.head_dim, a.window, cache, a.sinks)
     return schema.Layer(attention, mlp)

@@ -170,6 +170,8 @@ def _code(language: str, *lines: str) -> str:
 def _vllm(child: Child) -> str:
     """Stock vLLM where it computes the same, the plugin where it does not."""
     flags = _cache_flags(child)
+    if any(attention.sinks for attention in _attentions(child)):
+        return "It has no windows with sink tokens, and surgery's plugin refuses such layers."
     if child.architecture in _NATIVE:
         told = (
             "With the plugin in the Python package of surgery it has classes for such layers, and "

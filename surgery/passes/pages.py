@@ -69,7 +69,7 @@ def _longest(spec: Spec, space: Space) -> int:
 
 def _name(attention: Attention) -> str:
     full = attention.window is None
-    name = "full attention" if full else f"window {format_tokens(attention.window or 0)} tok"
+    name = "full attention" if full else f"window {format_tokens(attention.held or 0)} tok"
     return name if attention.kv_dtype == "bf16" else f"{name} in FP8"
 
 
@@ -84,8 +84,8 @@ def _ways_out(
     space: Space, found: Sequence[paging.Kind], chosen: Sequence[Candidate], tokens: int
 ) -> Iterator[Help]:
     """The nearest number of layers with full attention that wastes little."""
-    blocks = {kind.attention.window: kind.attention for kind in found}
-    counts = {kind.attention.window: kind.layers for kind in found}
+    blocks = {kind.attention.held: kind.attention for kind in found}
+    counts = {kind.attention.held: kind.layers for kind in found}
     if None not in counts or len(counts) < len(found):
         return
     moves = _moves(space, chosen)
@@ -113,9 +113,9 @@ def _moves(
     for candidate in chosen:
         if candidate.site is not Site.ATTENTION or not isinstance(candidate.block, Attention):
             continue
-        here = candidate.block.window
+        here = candidate.block.held
         offered = (c.block for c in options[candidate.layer, candidate.site])
-        others = {block.window for block in offered if isinstance(block, Attention)} - {here}
+        others = {block.held for block in offered if isinstance(block, Attention)} - {here}
         moves.update((here, there) for there in others if None in (here, there))
     return moves
 

@@ -52,7 +52,7 @@ def _lengths_in(node: ast.Field | ast.Edit | ast.Call | ast.Compare) -> tuple[as
     match node:
         case ast.Field(name=ast.Ident(text=name), value=value) if name in _FIELDS:
             return (value,)
-        case ast.Edit(name=ast.Ident(text="window"), args=args):
+        case ast.Edit(name=ast.Ident(text="window" | "sink_window"), args=args):
             return args
         case ast.Call(func=func) if _called(func) == "kv":
             return node.positional

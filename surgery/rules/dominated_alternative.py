@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Fix, Help, Label, Safety
 from surgery.edits import spelled
+from surgery.edits.attention import WINDOWS
 from surgery.edits.rewriting import dropped
 from surgery.ir import (
     Alternative,
@@ -122,10 +123,11 @@ def _defeats(offers: Sequence[tuple[Candidate, SiteOptions]], worth: _Worth) -> 
 def _useless_window(subject: Subject, candidate: Candidate) -> bool:
     """Whether no scenario that matters is longer than the window: W0703 says so."""
     block = candidate.block
-    if candidate.edit != "window" or not isinstance(block, Attention) or block.window is None:
+    windowed = candidate.edit in WINDOWS
+    if not windowed or not isinstance(block, Attention) or block.held is None:
         return False
     lengths = [scenario.prefill + scenario.decode for scenario in subject.asked]
-    return bool(lengths) and max(lengths) <= block.window
+    return bool(lengths) and max(lengths) <= block.held
 
 
 # ---- who beats whom --------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Help, Label
+from surgery.edits.attention import WINDOWS
 from surgery.expr import Metric
 from surgery.ir import Alternative, Requirement, Scenario, Site, Spec
 from surgery.rules.rule import Rule, Subject
@@ -37,8 +38,13 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
 def _windows(spec: Spec) -> Iterator[tuple[Alternative, int]]:
     for choice in spec.choices:
         for alternative in choice.alternatives:
-            if alternative.edit == "window" and alternative.value is not None:
-                yield alternative, int(alternative.value)
+            if alternative.edit in WINDOWS and alternative.value is not None:
+                yield alternative, _held(alternative)
+
+
+def _held(window: Alternative) -> int:
+    """The tokens that a window holds at most."""
+    return int(window.value or 0) + WINDOWS[window.edit]
 
 
 def _reason(scenario: Scenario, size: int) -> str:
@@ -96,8 +102,8 @@ def _others(spec: Spec, scenario: Scenario) -> list[str]:
         return []
     for choice in spec.choices:
         for each in choice.alternatives if choice.site is Site.ATTENTION else ():
-            size = int(each.value or 0)
-            idle = each.edit == "window" and scenario.prefill + scenario.decode <= size
+            tokens = scenario.prefill + scenario.decode
+            idle = each.edit in WINDOWS and tokens <= _held(each)
             if each.edit != "keep" and not idle:
                 return []
     found = {choice.site for choice in spec.choices} - {Site.ATTENTION}

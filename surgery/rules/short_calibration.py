@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from surgery import affine, catalog
 from surgery.diagnostics import Diagnostic, Help, Label
+from surgery.edits.attention import WINDOWS
 from surgery.expr import ScoreTotal
 from surgery.ir import Alternative, Dataset, Spec
 from surgery.rules.rule import Rule, Subject
@@ -25,7 +26,7 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         alternative
         for choice in subject.spec.choices
         for alternative in choice.alternatives
-        if alternative.edit == "window" and alternative.value is not None
+        if alternative.edit in WINDOWS and alternative.value is not None
     ]
     if windows:
         yield from _scenarios(subject.spec, windows[0])

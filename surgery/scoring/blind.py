@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from surgery import catalog
 from surgery.affine import walk
 from surgery.diagnostics import Diagnostic, Help, Label, Sink
+from surgery.edits.attention import WINDOWS
 from surgery.expr import Expr, ScoreTotal
 from surgery.ir import Alternative, Attention, Candidate, Dataset, Score, Space, Spec
 from surgery.units import format_tokens
@@ -43,9 +44,9 @@ def sees(dataset: Dataset, candidate: Candidate) -> bool:
 def _reaches(dataset: Dataset, candidate: Candidate) -> bool:
     """Whether samples of this dataset are longer than the window, if that is the edit."""
     block = candidate.block
-    if candidate.edit != "window" or not isinstance(block, Attention) or block.window is None:
+    if candidate.edit not in WINDOWS or not isinstance(block, Attention):
         return True
-    return dataset.length > block.window
+    return block.held is None or dataset.length > block.held
 
 
 def report_blind(spec: Spec, space: Space, sink: Sink) -> bool:
@@ -120,6 +121,6 @@ def _labels(candidate: Candidate, score: Score, dataset: Dataset) -> tuple[Label
 
 def _window(candidate: Candidate) -> str:
     block = candidate.block
-    if not isinstance(block, Attention) or block.window is None:
+    if not isinstance(block, Attention) or block.held is None:
         raise ValueError(f"{candidate.address} has no window")
-    return format_tokens(block.window)
+    return format_tokens(block.held)

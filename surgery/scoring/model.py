@@ -134,6 +134,7 @@ def _attention(block: Attention | None, scales: Scales | None) -> dict[str, obje
         "kv_heads": block.kv_heads,
         "head_dim": block.head_dim,
         "window": block.window,
+        "sinks": block.sinks,
     }
     if block.kv_dtype == "fp8_e4m3":
         if scales is None:

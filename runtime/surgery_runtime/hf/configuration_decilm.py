@@ -2,7 +2,8 @@
 
 In: the keys of Llama, and `block_configs`: for each layer `{"attention": {"no_op",
 "n_heads_in_group", "window_length", "replace_with_linear", "sparsify"}, "ffn": {"no_op",
-"intermediate_size", "ffn_mult", "hidden_act"}}`, the format of NVIDIA's Nemotron-NAS models.
+"intermediate_size", "ffn_mult", "hidden_act"}}`, the format of NVIDIA's Nemotron-NAS models; and
+of ours alone "sink_tokens" of an attention, the first tokens that its window leaves in sight.
 Out: `DeciLMConfig`, whose blocks also read as attributes (vLLM does so), and which gives the
 plain config of any layer. Refused: a list of another length than the layers, and blocks that are
 linear or sparse.
@@ -67,6 +68,7 @@ class DeciLMConfig(LlamaConfig):
         config.no_op_attention = bool(attention.get("no_op"))
         config.no_op_mlp = bool(ffn.get("no_op"))
         config.sliding_window = attention.get("window_length")
+        config.sink_tokens = attention.get("sink_tokens") or 0
         if not config.no_op_attention:
             config.num_key_value_heads = self.num_attention_heads // attention["n_heads_in_group"]
         if not config.no_op_mlp:

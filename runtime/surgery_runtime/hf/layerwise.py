@@ -7,15 +7,17 @@
 """Running a decoder whose layers differ: one layer after the other, one mask per window.
 
 In: a Transformers decoder whose layers carry `window` (tokens that a query sees, itself
-included; `None` is full attention) and `attends` (whether there is attention at all). Out: its
-`forward`, and the same computation in parts, `begin`, `run` and `logits`, for whoever wants to
-swap a layer and run the rest. Refused: a cache whose slots cannot hold what the layers need.
+included; `None` is full attention), perhaps `sinks` (how many of the first tokens it sees besides)
+and `attends` (whether there is attention at all). Out: its `forward`, and the same computation in
+parts, `begin`, `run` and `logits`, for whoever wants to swap a layer and run the rest.
+Refused: a cache whose slots cannot hold what the layers need.
 
 Stock models build at most two masks, one per `layer_types` entry, and let a cache take its one
 window from the config. Here masks are built per distinct window when a layer first asks for
 one, and the slots of a fresh dynamic cache are fitted to the layers. A layer without attention
 has no slot, so the cache index of a layer is the number of attending layers before it, and the
-first slot always knows the length (Transformers asks it).
+first slot always knows the length (Transformers asks it). Where there are sinks a slot keeps all
+tokens, and the mask hides what need not be held: slots of Transformers forget the oldest first.
 
 A layer may also carry `stored`: what a cache gives back of its keys and values. That is how an FP8
 cache is measured, with or without a cache, and how values are watched.
@@ -56,18 +58,18 @@ class Flow:
         self.attention_mask = attention_mask
         self.cache = cache
         self.shared = shared
-        self.masks: dict[int | None, Any] = {}
+        self.masks: dict[tuple[int | None, int], Any] = {}
 
-    def mask(self, window: int | None, slot: int) -> Any:
+    def mask(self, window: int | None, slot: int, sinks: int = 0) -> Any:
         """The causal mask of a window, in the form that the attention implementation wants.
 
         `slot` is the cache index of the asking layer; slots of one window have one length.
         """
-        if window not in self.masks:
-            self.masks[window] = self._build(window, slot)
-        return self.masks[window]
+        if (window, sinks) not in self.masks:
+            self.masks[window, sinks] = self._build(window, slot, sinks)
+        return self.masks[window, sinks]
 
-    def _build(self, window: int | None, slot: int) -> Any:
+    def _build(self, window: int | None, slot: int, sinks: int) -> Any:
         arguments: dict[str, Any] = {
             "inputs_embeds": self.hidden,
             "attention_mask": self.attention_mask,
@@ -77,9 +79,30 @@ class Flow:
         }
         if window is None:
             return create_causal_mask(config=self.config, **arguments)
+        if sinks:
+            if "flash" in str(self.config._attn_implementation):
+                raise ValueError("flash attention has no windows with sink tokens: use sdpa")
+            seen = window_with_sinks(window, sinks, self._first())
+            return create_causal_mask(config=self.config, and_mask_function=seen, **arguments)
         config = copy.copy(self.config)
         config.sliding_window = window
         return create_sliding_window_causal_mask(config=config, **arguments)
+
+    def _first(self) -> torch.Tensor:
+        """Where each sequence begins, int64 [batch]: behind its padding."""
+        mask = self.attention_mask
+        if mask is None or mask.dim() != 2:
+            return torch.zeros(len(self.hidden), dtype=torch.long, device=self.hidden.device)
+        return mask.long().argmax(-1)
+
+
+def window_with_sinks(window: int, sinks: int, first: torch.Tensor) -> Callable[..., Any]:
+    """What a query sees of the tokens before it: the last `window`, and `sinks` from `first` on."""
+
+    def seen(batch: Any, _head: Any, query: Any, key: Any) -> Any:
+        return (query - key < window) | (key < first[batch] + sinks)
+
+    return seen
 
 
 def fit_cache(cache: Cache, windows: tuple[int | None, ...]) -> None:
@@ -116,6 +139,15 @@ def _same(slot: Any, window: int | None) -> bool:
         return window is None
     # A static slot is known by its length alone, which a short cache cuts below the window.
     return getattr(slot, "sliding_window", None) == window or slot.get_max_length() == window
+
+
+def _attends(layer: Any) -> bool:
+    return layer.attends
+
+
+def _kept(layer: Any) -> int | None:
+    """How many tokens the slot of a layer keeps; `None` is all of them."""
+    return None if getattr(layer, "sinks", 0) else layer.window
 
 
 Change = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -203,7 +235,7 @@ class LayerwiseModel:
         """Everything that the layers share, for embedded tokens [batch, length, hidden]."""
         self.number_layers()
         if cache is not None:
-            fit_cache(cache, tuple(layer.window for layer in self.layers if layer.attends))
+            fit_cache(cache, tuple(map(_kept, filter(_attends, self.layers))))
         if position_ids is None:
             past = cache.get_seq_length() if cache is not None else 0
             position_ids = torch.arange(hidden.shape[1], device=hidden.device) + past
@@ -225,7 +257,8 @@ class LayerwiseModel:
         for layer in self.layers[start:stop]:
             mask = None
             if layer.attends:
-                mask = flow.mask(layer.window, layer.self_attn.layer_idx)
+                sinks = getattr(layer, "sinks", 0)
+                mask = flow.mask(layer.window, layer.self_attn.layer_idx, sinks)
             cache, change = flow.cache, getattr(layer, "stored", None)
             if change is not None:
                 cache = Stored(change, cache)
@@ -292,9 +325,10 @@ class LayerwiseCausalLM:
         """An empty decoder layer to put in place of `model.layers[index]`.
 
         `layer` is {"attention": {"heads", "kv_heads", "head_dim", "window"} or None, "mlp":
-        {"width"} or {"experts", "active", "width"} or None}; an attention whose cache is in FP8
-        also has "kv_scales", those of K and V. Parameters are uninitialised, in the model's dtype;
-        names are those of the checkpoint below `model.layers.<index>.`.
+        {"width"} or {"experts", "active", "width"} or None}; an attention that sees first tokens
+        besides its window also has "sinks", one whose cache is in FP8 "kv_scales", of K and V.
+        Parameters are uninitialised, in the model's dtype; names are those of the checkpoint below
+        `model.layers.<index>.`.
         """
         head = self.lm_head.weight
         with torch.device("meta"):

@@ -43,6 +43,7 @@ class DeciLMDecoderLayer(LlamaDecoderLayer):
         self.attends: bool = not config.no_op_attention
         self.feeds: bool = not config.no_op_mlp
         self.window: int | None = config.sliding_window if self.attends else None
+        self.sinks: int = config.sink_tokens if self.attends else 0
         if not self.attends:
             del self.self_attn, self.input_layernorm
         if not self.feeds:
@@ -50,7 +51,7 @@ class DeciLMDecoderLayer(LlamaDecoderLayer):
 
     def forward(self, hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         """The layer on [batch, length, hidden]; keyword arguments as in Llama."""
-        if self.window is not None:
+        if self.window is not None and not self.sinks:
             # Flash attention takes the window as an argument, the others from the mask.
             kwargs["sliding_window"] = self.window
         if self.attends and self.feeds:
@@ -117,6 +118,7 @@ def block_of(layer: dict[str, Any]) -> dict[str, Any]:
         group = attention["heads"] // attention["kv_heads"]
         window = attention["window"]
         block["attention"] = {"no_op": False, "n_heads_in_group": group, "window_length": window}
+        block["attention"]["sink_tokens"] = attention.get("sinks", 0)
     if mlp is not None:
         block["ffn"] = {"no_op": False, "intermediate_size": mlp["width"]}
     return block

@@ -71,7 +71,8 @@ class PuzzleConfig:
     def for_block(self, block: dict[str, Any]) -> Any:
         """The config of a layer made like `block`."""
         config: Any = copy.copy(self)
-        defaults = {"sliding_window": None, "no_op_attention": False, "no_op_mlp": False}
+        defaults: dict[str, Any] = {"sliding_window": None, "sink_tokens": 0}
+        defaults |= {"no_op_attention": False, "no_op_mlp": False}
         for key, value in (defaults | block).items():
             setattr(config, key, value)
         return config
@@ -82,6 +83,7 @@ class PuzzleConfig:
         block: dict[str, Any] = {"no_op_attention": attention is None, "no_op_mlp": mlp is None}
         if attention is not None:
             block["sliding_window"] = attention["window"]
+            block["sink_tokens"] = attention.get("sinks", 0)
             block["num_attention_heads"] = attention["heads"]
             block["num_key_value_heads"] = attention["kv_heads"]
             block["head_dim"] = attention["head_dim"]
@@ -105,6 +107,7 @@ class PuzzleLayer:
         self.attends: bool = not config.no_op_attention
         self.feeds: bool = not config.no_op_mlp
         self.window: int | None = config.sliding_window if self.attends else None
+        self.sinks: int = config.sink_tokens if self.attends else 0
         if not self.attends:
             del self.self_attn, self.input_layernorm
         if not self.feeds:
