@@ -84,6 +84,7 @@ def plugged(children: Path, tmp_path_factory: pytest.TempPathFactory) -> Served:
     jobs["mxfp4 fp8"] = job(children / "mxfp4", "mxfp4_experts", "fp8_cache", kv_cache_dtype="fp8")
     for name in ("fp8", "fp8_unit", "fp8_some", "deci_fp8"):
         jobs[name] = job(children / name, "fp8_cache", kv_cache_dtype="fp8")
+    jobs["fp8 bf16"] = job(children / "fp8", "fp8_cache", dtype="bfloat16", kv_cache_dtype="fp8")
     skip = ["0", "2", "3", "5"]
     jobs["fp8_some skipping"] = job(
         children / "fp8_some", "fp8_cache", kv_cache_dtype="fp8", kv_cache_dtype_skip_layers=skip

@@ -29,6 +29,20 @@ from vllm.utils.torch_utils import is_quantized_kv_cache
 MXFP4 = "gpt_oss_puzzle_mxfp4"
 
 
+class ExactScales(BaseKVCacheMethod):
+    """vLLM's method, with scales as the checkpoint has them.
+
+    vLLM makes the parameters in the model's dtype, so a BF16 model rounds scales to BF16.
+    """
+
+    def create_weights(self, layer: torch.nn.Module, *sizes: Any, **named: Any) -> None:
+        """Scalars in float32: `q_scale`, `k_scale`, `v_scale`, `prob_scale`."""
+        super().create_weights(layer, *sizes, **named)
+        for name in ("q_scale", "k_scale", "v_scale", "prob_scale"):
+            scale: torch.nn.Parameter = getattr(layer, name)
+            scale.data = scale.data.float()
+
+
 class KvScales(QuantizationConfig):
     """No quantisation but that of the KV cache: for checkpoints whose config names none."""
 
@@ -59,7 +73,7 @@ class KvScales(QuantizationConfig):
     def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> Any:
         """The method of attention layers; all others stay as they are."""
         if isinstance(layer, Attention):
-            return BaseKVCacheMethod(self)
+            return ExactScales(self)
         return UnquantizedLinearMethod() if isinstance(layer, LinearBase) else None
 
 
@@ -101,5 +115,5 @@ class GptOssPuzzleMxfp4Config(GptOssMxfp4Config):
     def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> Any:
         """As in gpt-oss; for attention, the method that keeps scales."""
         if isinstance(layer, Attention):
-            return BaseKVCacheMethod(self)
+            return ExactScales(self)
         return super().get_quant_method(layer, prefix)
