@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import stat
 import subprocess
@@ -286,6 +287,25 @@ def test_a_parent_without_weights(parent: Model, tmp_path: Path) -> None:
     with pytest.raises(Stop) as caught:
         write(tmp_path / "out", bare, child(parent))
     assert "has no weights here" in caught.value.diagnostic.message
+
+
+def test_whole_chunks_are_written_to_whole_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big(tmp_path / "parent", 8)
+    model, found, system = made.bare_model(tmp_path / "parent"), list[tuple[int, int]](), os.write
+
+    def write_at(descriptor: int, data: memoryview) -> int:
+        found.append((os.lseek(descriptor, 0, os.SEEK_CUR), len(data)))
+        return system(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write_at)
+    write(
+        tmp_path / "out", model, [made.output(model, t.name, Copy(t.name)) for t in model.tensors]
+    )
+    # Two chunks of each tensor less what comes before its first page, and after its last.
+    assert sum(count == 2**20 for _, count in found) >= 4
+    assert all(at % mmap.PAGESIZE == 0 for at, count in found if count > mmap.PAGESIZE)
 
 
 def test_memory_does_not_grow_with_the_model(tmp_path: Path) -> None:
