@@ -15,7 +15,6 @@ from surgery.ir import Candidate, Dataset
 from surgery.library import Library
 from surgery.passes import constrain, refine, score
 from surgery.passes.constrain import Problem
-from surgery.passes.solve import run as solve
 from surgery.pipeline import Options, Planned
 from surgery.progress import silent
 from surgery.scoring.assembled import assembled
