@@ -192,8 +192,8 @@ def metric_order(name: str) -> tuple[int, str]:
 
 
 def solver_order(name: str) -> tuple[int, str]:
-    """Sort key of solver fields: status, gap, seed, then anything else."""
-    fields = ("status", "gap", "seed")
+    """Sort key of solver fields: status, gap, bound, seed, then anything else."""
+    fields = ("status", "gap", "bound", "seed")
     return (fields.index(name) if name in fields else len(fields), name)
 
 

@@ -18,6 +18,7 @@ from surgery.diagnostics import Sink, Stop
 from surgery.ir import Candidate, Measured, Plan, Space, Spec
 from surgery.library import Library
 from surgery.progress import Progress, silent
+from surgery.solving.outcome import Proof
 
 if TYPE_CHECKING:
     from surgery.passes.constrain import Problem
@@ -36,6 +37,8 @@ class Options(Struct, frozen=True):
     cache: Path
     settings: Mapping[str, str] = field(default_factory=dict[str, str])
     progress: Progress = silent
+    proof: Proof = Proof()
+    """What the solver must prove, and in what time."""
     tables: tuple[Path, ...] = ()
     """Scores, costs and kept lists that others measured, in place of ours."""
     refine: int = 0
@@ -197,7 +200,7 @@ def _planned(path: str, run: _Run, out: Out | None = None) -> Planned:
         "score", lambda: score.run(spec, space, library, sink, progress, given.scores)
     )
     problem = run.step("constrain", lambda: constrain.run(spec, space, measured, sink))
-    solution = run.step("solve", lambda: solve.run(problem, sink))
+    solution = run.step("solve", lambda: solve.run(problem, sink, run.options.proof))
     plan = run.step("plan", lambda: solve.record(problem, solution))
     chosen = solution.chosen
     if run.options.refine:

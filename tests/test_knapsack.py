@@ -69,13 +69,13 @@ POLICIES = (Policy(), Policy(width=2), Policy(width=0), Policy(width=0, presolve
 
 @pytest.mark.parametrize("block", range(4))
 def test_brute_force_agrees_on_2000_instances(block: int) -> None:
-    """Labels on all, and by turns labels that overflow, HiGHS, and HiGHS without presolve."""
+    """Labels on all; on every other one labels that overflow, HiGHS with and without presolve."""
     feasible = 0
     for seed in range(500 * block, 500 * (block + 1)):
         made = instance(seed)
         expected = least(made)
         feasible += expected < inf
-        for policy in (POLICIES[0], POLICIES[1 + seed % 3]):
+        for policy in (POLICIES[0], POLICIES[1 + seed // 2 % 3])[: 1 + seed % 2]:
             answer = search.solve(made, policy)
             if expected == inf:
                 assert answer.status == "infeasible", seed

@@ -8,6 +8,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from solving_fixtures import (
     Formulas,
     Option,
@@ -23,6 +24,7 @@ from surgery.expr import Expr
 from surgery.ir import Candidate, Site
 from surgery.passes import constrain, solve
 from surgery.solving.knapsack.search import Policy
+from surgery.solving.outcome import Proof
 from surgery.units import PARAMS
 
 F = Formulas()
@@ -179,7 +181,7 @@ def test_ties_go_to_fewest_edits_then_to_early_layers() -> None:
 def test_running_out_of_time_is_no_answer() -> None:
     space, measured = toy_space(varied(8))
     sink = Sink()
-    assert solve.run(problem_of(toy_spec(SIZE), space, measured), sink, time_limit=0.0) is None
+    assert solve.run(problem_of(toy_spec(SIZE), space, measured), sink, Proof(seconds=0.0)) is None
     assert [d.code.id for d in sink.found] == ["E0603"]
 
 
@@ -243,3 +245,38 @@ def test_the_plan_says_what_was_solved(count: int) -> None:
     assert (evidence.label, evidence.op) == ("@size", "<=")
     assert evidence.value == f"{total / 1000:.2f}K"
     assert dict(plan.metrics)["params"] == evidence.value
+
+
+# ---- gaps ------------------------------------------------------------------------------------
+
+
+def test_a_gap_is_told_with_its_bound() -> None:
+    """Where the optimum takes more work than is worth it, the plan says how far off it may be."""
+    problem = problem_of(toy_spec(SIZE), *toy_space(varied(8)))
+    solver = solve.Solver(problem.columns, policy=Policy(effort=0))
+    best = solver.minimise(problem.rows, problem.goal, gap=0.2)
+    exact = solve.run(problem, Sink())
+    assert exact is not None
+    assert best.status == "optimal"
+    assert best.bound <= exact.objective <= best.value
+    assert 0 < best.gap <= 0.2
+    found = solve.solution(problem, solver, best, Sink(), 0.2)
+    assert found is not None
+    assert found.status == "within_gap"
+    told = dict(solve.record(problem, found).solver)
+    assert list(told) == ["status", "gap", "bound", "seed"]
+    assert float(told["bound"]) <= exact.objective
+    assert solve.verify(problem, best.chosen, best) is not None
+
+
+def test_what_was_found_in_time_is_taken_when_asked() -> None:
+    problem = problem_of(toy_spec(SIZE), *toy_space(varied(8)))
+    solver = solve.Solver(problem.columns, policy=Policy(effort=0))
+    rough = replace(solver.minimise(problem.rows, problem.goal, gap=0.2), status="stopped")
+    found = solve.solution(problem, solver, rough, Sink(), 0.0)
+    assert found is not None
+    assert found.status == "stopped"
+    told = solve.unproven(problem, rough)
+    assert told.code.id == "E0603"
+    assert told.message.startswith("the solver stopped before it proved its answer: up to ")
+    assert [name for name, _ in told.values] == ["found", "cannot be below"]

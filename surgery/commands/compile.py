@@ -21,6 +21,9 @@ from surgery.commands import options
 @options.inputs
 @options.library
 @options.refine
+@options.exact
+@options.time_limit
+@options.accept_gap
 @options.findings
 def command(
     spec: str,
@@ -29,16 +32,21 @@ def command(
     inputs: tuple[str, ...],
     library: Path,
     refine: int,
+    exact: bool,
+    time_limit: float | None,
+    accept_gap: bool,
     findings: options.Format,
 ) -> None:
     """Plan, cut the checkpoint, measure the child."""
     from surgery import pipeline
+    from surgery.solving.outcome import Proof
 
     sink = options.sink_for(spec)
     run = options.run_options(sink, library, inputs, findings)
     if plan is not None and refine:
         raise click.UsageError("--refine makes a plan, and --plan carries one out")
-    run = run and replace(run, refine=refine)
+    proof = Proof(exact, time_limit, accept_gap)
+    run = run and replace(run, proof=proof, refine=refine)
     compiled = pipeline.compile(spec, sink, run, out, plan) if run else None
     options.tell(sink, findings)
     if compiled is None:

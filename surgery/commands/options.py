@@ -60,6 +60,18 @@ refine = click.option(
     metavar="N",
     help="Measure around the answer and solve again, up to N times. [default: 0]",
 )
+exact = click.option(
+    "--exact", is_flag=True, help="Prove the optimum, however long it takes (else to 0.1%)."
+)
+time_limit = click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Of the solver; with no proof by then there is no plan.",
+)
+accept_gap = click.option(
+    "--accept-gap", is_flag=True, help="Take the best found by then; the plan says how far off."
+)
 json = click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 
 

@@ -27,6 +27,9 @@ from surgery.commands import options
     help="Scores, costs and kept lists that others measured (CSV or Parquet).",
 )
 @options.refine
+@options.exact
+@options.time_limit
+@options.accept_gap
 @options.findings
 def command(
     spec: str,
@@ -35,16 +38,22 @@ def command(
     library: Path,
     tables: tuple[Path, ...],
     refine: int,
+    exact: bool,
+    time_limit: float | None,
+    accept_gap: bool,
     findings: options.Format,
 ) -> None:
     """Choose one alternative per layer, provably best. Measures what the library lacks."""
     from surgery import pipeline
+    from surgery.solving.outcome import Proof
 
     sink = options.sink_for(spec)
     target = out or Path(spec).with_suffix(".plan")
     options.stopping(lambda: console.check_plan_target(target), findings)
     run = options.run_options(sink, library, inputs, findings)
-    planned = pipeline.plan(spec, sink, replace(run, tables=tables, refine=refine)) if run else None
+    proof = Proof(exact, time_limit, accept_gap)
+    run = run and replace(run, tables=tables, proof=proof, refine=refine)
+    planned = pipeline.plan(spec, sink, run) if run else None
     options.tell(sink, findings)
     if planned is None:
         sys.exit(console.exit_code(sink))

@@ -48,7 +48,7 @@ from surgery.solving.knapsack import dual, search
 from surgery.solving.knapsack.items import Lowered, lowered
 from surgery.solving.knapsack.search import Policy
 from surgery.solving.linear import ZERO, Linear, constant
-from surgery.solving.outcome import Outcome
+from surgery.solving.outcome import Outcome, Proof
 from surgery.solving.standard import Knapsack
 from surgery.units import significant
 
@@ -56,6 +56,7 @@ GAP = 1e-3
 """Relative distance to the bound that is good enough where proving the optimum takes long."""
 TIE = Fraction(1, 10**9)
 """Objectives closer than this, relative to the optimum, are ties."""
+_DEFAULT = Proof()
 _REPORT = "report this with the spec: it is a bug of surgery or its solver, not of the spec"
 _PROOF = 1e-6
 """Largest distance between bound and value, relative to the scale, that floats explain."""
@@ -79,26 +80,19 @@ class Solution(Struct, frozen=True):
     seed: int
 
 
-def run(
-    problem: Problem,
-    sink: Sink,
-    time_limit: float | None = None,
-    *,
-    gap: float = GAP,
-    accept_gap: bool = False,
-) -> Solution | None:
-    """Solve to a proven relative `gap`, or better; `time_limit` in seconds is for everything.
+def run(problem: Problem, sink: Sink, proof: Proof = _DEFAULT) -> Solution | None:
+    """Solve to the optimum, or to the gap that `proof` allows.
 
-    Reports E0601, E0603 or E0604 and returns `None` when there is no proven answer; with
-    `accept_gap`, the best that was found in time is an answer.
+    Reports E0601, E0603 or E0604 and returns `None` when there is no such answer.
     """
-    solver = Solver(problem.columns, time_limit)
+    gap = 0.0 if proof.exact else GAP
+    solver = Solver(problem.columns, proof.seconds)
     best = solver.minimise(problem.rows, problem.goal, gap=gap)
     if best.status == "infeasible":
         sink.report(explain.infeasible(problem, solver.minimise))
         return None
-    if best.status == "stopped" and not (accept_gap and best.chosen):
-        sink.report(_unproven(problem, best))
+    if best.status == "stopped" and not (proof.accept_gap and best.chosen):
+        sink.report(unproven(problem, best))
         return None
     return solution(problem, solver, best, sink, gap)
 
@@ -301,17 +295,20 @@ def _holds(expr: Expr, child: Context) -> bool:
         return True
 
 
-def _unproven(problem: Problem, best: Outcome) -> Diagnostic:
+def unproven(problem: Problem, best: Outcome) -> Diagnostic:
+    """E0603: what was found in time, and what it is known to be worth."""
     objective = problem.spec.objective
     if not best.chosen:
         message = "the solver stopped before it found any architecture"
         label = Label(objective.span, "nothing found in time", primary=True)
-        return Diagnostic(catalog.E0603, message, (label,))
+        return Diagnostic(catalog.E0603, message, (label,), helps=(Help("give it more time"),))
+    sign, beyond = (-1, "above") if objective.sense == "maximize" else (1, "below")
     gap = significant(100 * best.gap)
     message = f"the solver stopped before it proved its answer: up to {gap}% may be left"
     label = Label(objective.expr.span, "not proven optimal", primary=True)
     values = (
-        ("found", significant(float(best.value))),
-        ("cannot be below", significant(float(best.bound))),
+        ("found", problem.objective_text(sign * best.value)[1]),
+        (f"cannot be {beyond}", problem.objective_text(sign * best.bound)[1]),
     )
-    return Diagnostic(catalog.E0603, message, (label,), values=values)
+    helps = (Help("give it more time, or take this answer with `--accept-gap`"),)
+    return Diagnostic(catalog.E0603, message, (label,), values=values, helps=helps)

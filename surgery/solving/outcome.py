@@ -1,6 +1,7 @@
 """What asking for a least value comes to, and how `passes/explain.py` asks without a solver.
 
-In: nothing. Out: `Outcome` and the `Minimise` protocol that `passes.solve.Solver` implements.
+In: nothing. Out: `Proof`, `Outcome` and the `Minimise` protocol that `passes.solve.Solver`
+implements.
 """
 
 from __future__ import annotations
@@ -12,6 +13,17 @@ from typing import Literal, Protocol
 from msgspec import Struct
 
 from surgery.solving.linear import Linear
+
+
+class Proof(Struct, frozen=True):
+    """What of a proof is asked for: distance 0 to the bound where `exact`, in `seconds` at most.
+
+    With `accept_gap`, the best answer in time is taken, however far from its bound.
+    """
+
+    exact: bool = False
+    seconds: float | None = None
+    accept_gap: bool = False
 
 
 class Outcome(Struct, frozen=True):

@@ -60,9 +60,9 @@ def covered(instance: Instance, chosen: Ints) -> Instance:
     Of a set of items that is too heavy together, not all can be taken; nor can they be when one is
     exchanged for a heavier one of its group.
     """
-    over = np.flatnonzero(instance.used(chosen) > instance.room)
+    over: Ints = np.flatnonzero(instance.used(chosen) > instance.room)
     sizes = np.diff(instance.start)
-    for row in over:
+    for row in over.tolist():
         weight = instance.weight[row]
         heavy = np.argsort(-weight[chosen], kind="stable")
         count = int(np.searchsorted(np.cumsum(weight[chosen][heavy]), instance.room[row], "right"))

@@ -52,9 +52,9 @@ def search(instance: Instance, prices: Floats, cutoff: float, limit: int) -> Fou
     layer = _Layer(np.zeros(1), np.zeros((len(instance.room), 1)), np.zeros((len(prices), 1)))
     trail: list[tuple[Ints, Ints]] = []
     proved, labels = True, 0
-    places: list[Ints] = np.split(np.arange(len(instance.cost)), instance.start[1:-1])
+    every: Ints = np.arange(len(instance.cost))
     for depth, group in enumerate(order.tolist()):
-        items = places[group]
+        items = every[int(instance.start[group]) : int(instance.start[group + 1])]
         layer, parents, taken = _extended(instance, prices, layer, items, ahead, depth)
         labels += len(layer.cost)
         if len(layer.cost) == 0:

@@ -29,8 +29,8 @@ from surgery.solving.knapsack import core, dual, labels, repair
 from surgery.solving.knapsack.dual import Bundle
 from surgery.solving.knapsack.instance import Floats, Instance, Ints
 
-_FIRST = 1 / 64
-"""Part of the distance between bound and choice that the first round looks at."""
+_FIRST = 12
+"""Items besides the least of their groups that the first round looks at."""
 _FAR = 1e3
 """How much better a choice must be for the question to be asked again in units of its cost."""
 _CALM = 1000
@@ -47,7 +47,7 @@ class Policy(Struct, frozen=True):
 
     gap: float = 0.0
     effort: int = 200_000
-    width: int = 16_384
+    width: int = 131_072
     deadline: float = inf
     presolve: bool = True
 
@@ -129,8 +129,12 @@ class _State(Struct):
             if time.monotonic() > self.policy.deadline:
                 return "stopped"
             cutoff = min(self.bound + width, self.cost - self.step)
+            if self.spent >= self.policy.effort:
+                # Past this nothing more need be known; the factor is against rounding.
+                cutoff = min(cutoff, self.cost * (1 - self.policy.gap * (1 - 1e-6)))
+            before = self.bound, self.cost
             found = self._round(cutoff)
-            if found is None:  # the labels were too many
+            if found is None or before == (self.bound, self.cost):  # too many labels, or no use
                 return self._finish()
             if cutoff == inf and self.chosen is None:
                 return "infeasible"
@@ -191,9 +195,13 @@ class _State(Struct):
         return "optimal"
 
     def _first_width(self) -> float:
-        if self.chosen is not None:
-            return (self.cost - self.bound) * _FIRST
-        return max(abs(self.bound) * 1e-3, self._dearest() * 1e-6)
+        """Wide enough for a few items, however far away the best choice is."""
+        made = self.instance
+        reduced = made.cost + self.prices[0] @ made.weight
+        least = np.minimum.reduceat(reduced, made.start[:-1])
+        reduced = reduced - np.repeat(least, np.diff(made.start))
+        few = np.sort(reduced[reduced > 0])[:_FIRST]
+        return float(few[-1]) if len(few) else self._dearest() * 1e-6
 
     def _dearest(self) -> float:
         return float(np.maximum.reduceat(self.instance.cost, self.instance.start[:-1]).sum())
