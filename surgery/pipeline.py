@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from surgery.passes.emit import Emitted
     from surgery.passes.exchange import Known
     from surgery.passes.judge import Judgement
+    from surgery.passes.rivals import Rival
     from surgery.passes.solve import Solution
 
 _T = TypeVar("_T")
@@ -43,6 +44,8 @@ class Options(Struct, frozen=True):
     """Scores, costs and kept lists that others measured, in place of ours."""
     refine: int = 0
     """Rounds of measuring around the answer and solving again."""
+    rivals: bool = False
+    """Whether simpler ways of choosing are to be set beside the answer."""
 
 
 class Planned(Struct, frozen=True):
@@ -52,6 +55,7 @@ class Planned(Struct, frozen=True):
     space: Space
     chosen: tuple[Candidate, ...]
     plan: Plan
+    rivals: tuple[Rival, ...] = ()
 
 
 class Compiled(Struct, frozen=True):
@@ -189,7 +193,7 @@ def _expanded(path: str, run: _Run, out: Out | None) -> tuple[Spec, Space]:
 
 
 def _planned(path: str, run: _Run, out: Out | None = None) -> Planned:
-    from surgery.passes import advise, constrain, score, solve, tables
+    from surgery.passes import advise, constrain, rivals, score, solve, tables
 
     sink, progress, library = run.sink, run.options.progress, run.library
     spec, expanded = _expanded(path, run, out)
@@ -206,7 +210,8 @@ def _planned(path: str, run: _Run, out: Out | None = None) -> Planned:
     if run.options.refine:
         plan, chosen = run.step("refine", lambda: _refined(problem, solution, run))
     run.ensure("advise", lambda: advise.run(problem, chosen, sink))
-    return Planned(spec, space, chosen, replace(plan, tables=given.files))
+    beside = rivals.run(problem, rivals.SEEDS) if run.options.rivals else ()
+    return Planned(spec, space, chosen, replace(plan, tables=given.files), beside)
 
 
 def _refined(problem: Problem, solution: Solution, run: _Run) -> tuple[Plan, tuple[Candidate, ...]]:

@@ -18,7 +18,16 @@ from surgery.units import format_params, significant
 
 def planned(found: Planned) -> str:
     """The plan beside its parent."""
-    return show.plan_text(found.plan, summary.parent(found.space))
+    text = show.plan_text(found.plan, summary.parent(found.space))
+    return f"{text}\n\n{_rivals(found)}" if found.rivals else text
+
+
+def _rivals(found: Planned) -> str:
+    """Simpler ways of choosing under the same requirements, by the same sums."""
+    goal, best = found.plan.objective
+    rows = [("under the same requirements", goal, "", ""), ("this plan", best, "", "")]
+    rows += [(rival.name, significant(rival.objective), "", "") for rival in found.rivals]
+    return _table(rows)
 
 
 def compiled(found: Compiled, program: str, python: str) -> str:

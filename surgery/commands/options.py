@@ -72,6 +72,9 @@ time_limit = click.option(
 accept_gap = click.option(
     "--accept-gap", is_flag=True, help="Take the best found by then; the plan says how far off."
 )
+rivals = click.option(
+    "--rivals", is_flag=True, help="Set simpler ways of choosing beside the answer."
+)
 json = click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 
 

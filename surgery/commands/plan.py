@@ -27,6 +27,7 @@ from surgery.commands import options
     help="Scores, costs and kept lists that others measured (CSV or Parquet).",
 )
 @options.refine
+@options.rivals
 @options.exact
 @options.time_limit
 @options.accept_gap
@@ -38,6 +39,7 @@ def command(
     library: Path,
     tables: tuple[Path, ...],
     refine: int,
+    rivals: bool,
     exact: bool,
     time_limit: float | None,
     accept_gap: bool,
@@ -52,7 +54,7 @@ def command(
     options.stopping(lambda: console.check_plan_target(target), findings)
     run = options.run_options(sink, library, inputs, findings)
     proof = Proof(exact, time_limit, accept_gap)
-    run = run and replace(run, tables=tables, proof=proof, refine=refine)
+    run = run and replace(run, tables=tables, proof=proof, refine=refine, rivals=rivals)
     planned = pipeline.plan(spec, sink, run) if run else None
     options.tell(sink, findings)
     if planned is None:
