@@ -54,8 +54,8 @@ def _joined(parts: Mapping[str, Array], known: Mapping[str, TensorSpec], dtype: 
     """The parameter that consists of `parts`, by their names in the checkpoint."""
     if dtype == "U8":
         (blocks,) = (array for name, array in parts.items() if name.endswith(_BLOCKS))
-        (scales,) = (array for name, array in parts.items() if name.endswith(_SCALES))
-        return _owned(dequantise_mxfp4(blocks, scales).swapaxes(-1, -2))
+        ((name, scales),) = ((n, array) for n, array in parts.items() if n.endswith(_SCALES))
+        return _owned(dequantise_mxfp4(blocks, scales, name).swapaxes(-1, -2))
     experts: dict[int, dict[int, Tensor]] = {}
     for name, array in parts.items():
         own = known[name].expert

@@ -234,19 +234,21 @@ _PAIRS = np.stack([np.tile(_FP4, 16), np.repeat(_FP4, 16)], axis=1)
 
 
 def dequantise_mxfp4(
-    blocks: npt.NDArray[np.uint8], scales: npt.NDArray[np.uint8]
+    blocks: npt.NDArray[np.uint8],
+    scales: npt.NDArray[np.uint8],
+    name: str = "MXFP4 scales",
 ) -> npt.NDArray[np.float32]:
     """MXFP4 as gpt-oss stores it: blocks [..., G, 16], scales [..., G] -> float32 [..., G * 32].
 
     The last axis is the input axis, as on disk: Transformers' parameter is the transpose. Raises
-    `Stop` (E0004) on a scale of 255, which is E8M0's NaN.
+    `Stop` (E0004) on a scale of 255, which is E8M0's NaN; `name` is what the scales are called.
     """
     if blocks.shape[:-1] != scales.shape or blocks.shape[-1] != 16:
         raise ValueError(f"blocks {blocks.shape} and scales {scales.shape} do not fit")
     if bool((scales == 255).any()):
         where = np.unravel_index(int((scales == 255).argmax()), scales.shape)
         place = ", ".join(str(int(i)) for i in where)
-        raise malformed("MXFP4 scales", f"the MXFP4 scale at [{place}] is 255, which is no number")
+        raise malformed(name, f"the MXFP4 scale at [{place}] is 255, which is no number")
     values = np.take(_PAIRS, blocks, axis=0)
     exponents = scales.astype(np.int32) - np.int32(127)
     with np.errstate(over="ignore"):
