@@ -39,7 +39,7 @@ from surgery.solving.knapsack.search import Policy
 
 SIZES = ((36, 12, 3), (36, 100, 3), (48, 400, 3), (100, 1000, 3), (1000, 100, 3), (36, 100, 8))
 SEEDS = 3
-GRIDS = {12: (3, 4), 16: (4, 4), 100: (10, 10), 400: (20, 20), 1000: (25, 40)}
+GRIDS = {12: (3, 4), 16: (2, 8), 100: (10, 10), 400: (20, 20), 1000: (25, 40)}
 SHARES = (0.65, 0.7, 0.6, 0.61, 0.62, 0.63, 0.64, 0.65)
 """Of the parent's parameters, cache bytes, and latency in one or more scenarios."""
 

@@ -18,6 +18,8 @@ from surgery.solving.knapsack.instance import Floats, Instance, Ints, Mask
 
 _BEAM = 1024
 """Labels that go on when nothing can be proved any more."""
+_BLOCK = 6
+"""Multipliers at a time; most labels fall to the first few."""
 _CROWD = 512
 """Labels from which on looking for dominated ones pays."""
 
@@ -34,63 +36,92 @@ class Found(Struct, frozen=True):
     labels: int
 
 
-class _Layer(Struct):
-    """Labels after some groups: costs (k,), weights (m, k), priced costs (b, k)."""
+class _Labels(Struct):
+    """Labels after some groups: costs (k,) and weights (m, k)."""
 
     cost: Floats
     used: Floats
-    priced: Floats
 
-    def take(self, which: Ints | Mask) -> _Layer:
-        return _Layer(self.cost[which], self.used[:, which], self.priced[:, which])
+    def take(self, which: Ints | Mask) -> _Labels:
+        return _Labels(self.cost[which], self.used[:, which])
 
 
 def search(instance: Instance, prices: Floats, cutoff: float, limit: int) -> Found:
     """The cheapest choice of cost <= `cutoff`; `prices` (b, m) are what bounds labels."""
-    order = _order(instance, prices)
+    order, fixed = _order(instance, prices)
     ahead = _Ahead.of(instance, prices, order, cutoff)
-    layer = _Layer(np.zeros(1), np.zeros((len(instance.room), 1)), np.zeros((len(prices), 1)))
+    labels = _Labels(instance.cost[fixed].sum(keepdims=True), instance.used(fixed)[:, None])
     trail: list[tuple[Ints, Ints]] = []
-    proved, labels = True, 0
-    every: Ints = np.arange(len(instance.cost))
+    proved, count = True, 0
     for depth, group in enumerate(order.tolist()):
-        items = every[int(instance.start[group]) : int(instance.start[group + 1])]
-        layer, parents, taken = _extended(instance, prices, layer, items, ahead, depth)
-        labels += len(layer.cost)
-        if len(layer.cost) == 0:
-            return Found(None, proved, labels)
-        if len(layer.cost) > _CROWD:
-            kept = _undominated(layer)
-            layer, parents, taken = layer.take(kept), parents[kept], taken[kept]
-        if len(layer.cost) > limit:
+        items = slice(int(instance.start[group]), int(instance.start[group + 1]))
+        labels, parents, taken = ahead.extended(
+            labels, instance.cost[items], instance.weight[:, items], depth
+        )
+        count += len(labels.cost)
+        if len(labels.cost) == 0:
+            return Found(None, proved, count)
+        if len(labels.cost) > _CROWD:
+            kept = _undominated(labels)
+            labels, parents, taken = labels.take(kept), parents[kept], taken[kept]
+        if len(labels.cost) > limit:
             proved, limit = False, min(limit, _BEAM)
-            promise = (layer.priced + ahead.rest[:, depth + 1, None]).max(axis=0)
-            kept = np.sort(np.argpartition(promise, limit)[:limit])
-            layer, parents, taken = layer.take(kept), parents[kept], taken[kept]
-        trail.append((parents, taken))
-    return Found(_back(trail, order, int(np.argmin(layer.cost))), proved, labels)
+            kept = np.sort(np.argpartition(ahead.promise(labels, depth), limit)[:limit])
+            labels, parents, taken = labels.take(kept), parents[kept], taken[kept]
+        trail.append((parents, taken + items.start))
+    if not order.size and not ahead.opens(labels):
+        return Found(None, proved, count)
+    chosen = _back(trail, int(np.argmin(labels.cost)))
+    return Found(np.sort(np.concatenate([fixed, chosen])), proved, count)
 
 
 class _Ahead(Struct, frozen=True):
-    """What the groups not decided yet cost and weigh at least.
+    """What the groups not decided yet cost and weigh at least, and what is allowed.
 
-    `rest` (b, groups + 1) is added to a priced label for its bound; `least` (m, groups + 1).
+    `prices` (b, m); `most` (b, groups + 1) is what a label may come to under each of them, `room`
+    (m, groups + 1) what it may weigh, before the groups from a position on.
     """
 
-    rest: Floats
-    least: Floats
+    prices: Floats
+    most: Floats
     room: Floats
-    cutoff: float
 
     @classmethod
     def of(cls, instance: Instance, prices: Floats, order: Ints, cutoff: float) -> _Ahead:
         starts = instance.start[:-1]
         reduced = np.minimum.reduceat(instance.cost + prices @ instance.weight, starts, axis=1)
         least = np.minimum.reduceat(instance.weight, starts, axis=1)
-        rest = _suffix(reduced[:, order]) - (prices @ instance.room)[:, None]
-        sizes = float(reduced.sum(axis=1).max() + (prices @ instance.room).max())
-        slack = instance.slack(sizes + abs(cutoff))
-        return cls(rest, _suffix(least[:, order]), instance.room, cutoff + slack)
+        priced = prices @ instance.room
+        slack = instance.slack(float((reduced.sum(axis=1) + priced).max()) + abs(cutoff))
+        most = (cutoff + slack + priced)[:, None] - _suffix(reduced[:, order])
+        return cls(prices, most, instance.room[:, None] - _suffix(least[:, order]))
+
+    def extended(
+        self, labels: _Labels, cost: Floats, weight: Floats, depth: int
+    ) -> tuple[_Labels, Ints, Ints]:
+        """Every label with every item, where bounds and rooms allow; parents, items beside."""
+        first = self.prices[0]
+        priced = labels.cost + first @ labels.used
+        bound = priced + (cost + first @ weight)[:, None]
+        taken, parents = np.nonzero(bound <= self.most[0, depth + 1])
+        used = labels.used[:, parents] + weight[:, taken]
+        made = _Labels(labels.cost[parents] + cost[taken], used)
+        kept = np.flatnonzero((used <= self.room[:, depth + 1, None]).all(axis=0))
+        for block in range(1, len(self.prices), _BLOCK):
+            some = slice(block, block + _BLOCK)
+            left = made.take(kept)
+            under = left.cost + self.prices[some] @ left.used
+            kept = kept[(under <= self.most[some, depth + 1, None]).all(axis=0)]
+        return made.take(kept), parents[kept], taken[kept]
+
+    def opens(self, labels: _Labels) -> bool:
+        """Whether the only label of groups without a choice fits."""
+        return bool((labels.used <= self.room).all())
+
+    def promise(self, labels: _Labels, depth: int) -> Floats:
+        """The worst of the bounds of each label, relative to the cutoff; less is better."""
+        bounds = labels.cost + self.prices @ labels.used
+        return (bounds - self.most[:, depth + 1, None]).max(axis=0)
 
 
 def _suffix(values: Floats) -> Floats:
@@ -99,50 +130,25 @@ def _suffix(values: Floats) -> Floats:
     return np.concatenate([sums, np.zeros((len(values), 1))], axis=1)
 
 
-def _extended(
-    instance: Instance, prices: Floats, layer: _Layer, items: Ints, ahead: _Ahead, depth: int
-) -> tuple[_Layer, Ints, Ints]:
-    """Every label with every item, as far as bounds and rooms allow; parents and items beside."""
-    weight = instance.weight[:, items]
-    priced = instance.cost[items] + prices @ weight
-    parents = np.tile(np.arange(len(layer.cost)), len(items))
-    taken = np.repeat(np.arange(len(items)), len(layer.cost))
-    for bundle in (slice(0, 1), slice(1, None)):
-        bound = layer.priced[bundle][:, parents] + priced[bundle][:, taken]
-        kept = (bound <= (ahead.cutoff - ahead.rest[bundle, depth + 1])[:, None]).all(axis=0)
-        parents, taken = parents[kept], taken[kept]
-    used = layer.used[:, parents] + weight[:, taken]
-    kept = (used <= (ahead.room - ahead.least[:, depth + 1])[:, None]).all(axis=0)
-    parents, taken = parents[kept], taken[kept]
-    return (
-        _Layer(
-            layer.cost[parents] + instance.cost[items][taken],
-            used[:, kept],
-            layer.priced[:, parents] + priced[:, taken],
-        ),
-        parents,
-        items[taken],
-    )
-
-
-def _undominated(layer: _Layer) -> Ints:
+def _undominated(labels: _Labels) -> Ints:
     """Labels for which no other of equal weights in all rows but one is as good in the rest.
 
     A library has the same alternatives, at the same bytes, in many layers, so that labels agree in
-    all but what was measured. Rows whose weights differ everywhere leave this without effect.
+    all but what was measured. Comparing labels that differ in more rows was tried: it finds one in
+    a hundred more.
     """
-    distinct = [len(np.unique(row)) for row in layer.used]
+    distinct = [len(np.unique(row)) for row in labels.used]
     last = int(np.argmax(distinct)) if distinct else 0
-    others = [row for number, row in enumerate(layer.used) if number != last]
-    tail = layer.used[last] if distinct else layer.cost
-    keys = np.lexsort((layer.cost, tail, *others))
+    others = [row for number, row in enumerate(labels.used) if number != last]
+    tail = labels.used[last] if distinct else labels.cost
+    keys = np.lexsort((labels.cost, tail, *others))
     new = np.zeros(len(keys), dtype=np.bool_)
     new[0] = True
     for row in others:
         new[1:] |= row[keys[1:]] != row[keys[:-1]]
     # Ranks make a running minimum per class one running minimum over all: later classes lie lower.
     cost = np.empty(len(keys), dtype=np.int64)
-    cost[np.argsort(layer.cost[keys], kind="stable")] = np.arange(len(keys))
+    cost[np.argsort(labels.cost[keys], kind="stable")] = np.arange(len(keys))
     cost -= np.cumsum(new) * len(keys)
     before = np.minimum.accumulate(cost)
     kept = np.ones(len(keys), dtype=np.bool_)
@@ -150,18 +156,21 @@ def _undominated(layer: _Layer) -> Ints:
     return np.sort(keys[kept])
 
 
-def _order(instance: Instance, prices: Floats) -> Ints:
-    """Groups whose items differ most first: bounds cut early."""
+def _order(instance: Instance, prices: Floats) -> tuple[Ints, Ints]:
+    """Groups with a choice, those whose items differ most first, and the items of the others."""
+    sizes = np.diff(instance.start)
     reduced = instance.cost + prices[0] @ instance.weight
     least = np.minimum.reduceat(reduced, instance.start[:-1])
     most = np.maximum.reduceat(reduced, instance.start[:-1])
-    return np.argsort(least - most, kind="stable")
+    order = np.argsort(least - most, kind="stable")
+    return order[sizes[order] > 1], instance.start[:-1][sizes == 1]
 
 
-def _back(trail: list[tuple[Ints, Ints]], order: Ints, label: int) -> Ints:
-    """The positions that led to a label, by group."""
-    chosen = np.zeros(len(order), dtype=np.int64)
-    for group, (parents, taken) in zip(order[::-1], trail[::-1], strict=True):
-        chosen[group] = taken[label]
+def _back(trail: list[tuple[Ints, Ints]], label: int) -> Ints:
+    """The items that led to a label."""
+    chosen = np.zeros(len(trail), dtype=np.int64)
+    for depth in range(len(trail) - 1, -1, -1):
+        parents, taken = trail[depth]
+        chosen[depth] = taken[label]
         label = int(parents[label])
     return chosen
