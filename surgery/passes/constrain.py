@@ -37,7 +37,8 @@ class Problem(Struct, frozen=True):
     """Choose one column per site such that every clause holds and the objective is best.
 
     `objective` is in the user's sense and unit; `clauses` are in the order of the requirements
-    of the spec, of which several may come from one. `context` is that of the parent model.
+    of the spec, of which several may come from one. `context` is that of the parent model. `cuts`
+    are rows that no requirement asks for (`passes/pool.py`).
     """
 
     spec: Spec
@@ -46,11 +47,12 @@ class Problem(Struct, frozen=True):
     clauses: tuple[Clause, ...]
     objective: Linear
     context: Context
+    cuts: tuple[Linear, ...] = ()
 
     @property
     def rows(self) -> tuple[Linear, ...]:
         """Every row; each must be <= 0."""
-        return tuple(row for clause in self.clauses for row in clause.rows)
+        return (*(row for clause in self.clauses for row in clause.rows), *self.cuts)
 
     @property
     def goal(self) -> Linear:

@@ -78,18 +78,32 @@ class Solution(Struct, frozen=True):
     status: Literal["optimal", "within_gap", "stopped"]
     ties_broken: int
     seed: int
+    prices: tuple[float, ...] = ()
+    """Multipliers of the rows, to begin a neighbouring problem with."""
 
 
-def run(problem: Problem, sink: Sink, proof: Proof = _DEFAULT) -> Solution | None:
+def run(
+    problem: Problem, sink: Sink, proof: Proof = _DEFAULT, warm: Sequence[float] = ()
+) -> Solution | None:
     """Solve to the optimum, or to the gap that `proof` allows.
 
-    Reports E0601, E0603 or E0604 and returns `None` when there is no such answer.
+    `warm` are the multipliers of a neighbouring problem. Reports E0601, E0603 or E0604 and returns
+    `None` when there is no such answer.
     """
-    gap = 0.0 if proof.exact else GAP
     solver = Solver(problem.columns, proof.seconds)
-    best = solver.minimise(problem.rows, problem.goal, gap=gap)
-    if best.status == "infeasible":
+    found = answer(problem, solver, sink, proof, warm)
+    if found is None and not sink.failed:
         sink.report(explain.infeasible(problem, solver.minimise))
+    return found
+
+
+def answer(
+    problem: Problem, solver: Solver, sink: Sink, proof: Proof, warm: Sequence[float] = ()
+) -> Solution | None:
+    """Like `run`, but where there is no answer at all nothing is reported."""
+    gap = 0.0 if proof.exact else GAP
+    best = solver.minimise(problem.rows, problem.goal, gap=gap, warm=warm)
+    if best.status == "infeasible":
         return None
     if best.status == "stopped" and not (proof.accept_gap and best.chosen):
         sink.report(unproven(problem, best))
@@ -126,6 +140,7 @@ def solution(
         status=status,
         ties_broken=len(set(chosen) - set(best.chosen)),
         seed=highs.SEED,
+        prices=best.prices,
     )
 
 

@@ -7,7 +7,7 @@ over candidates where it is additive, and over pairs where it is not. Not here: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import product
 
@@ -97,7 +97,15 @@ class Columns(Struct):
 
     def form(self, layer: int, worth: Callable[[Layer], Fraction]) -> Linear:
         """The linear form of a property of one layer: over sites if additive, else over pairs."""
-        values = {columns: worth(made) for columns, made in self.combinations(layer)}
+        return self._form(layer, {c: worth(made) for c, made in self.combinations(layer)})
+
+    def same(self, layer: int, chosen: Collection[int]) -> Linear:
+        """1 where all of a layer is decided as in `chosen`, else 0."""
+        on = frozenset(chosen)
+        decided = (columns for columns, _ in self.combinations(layer))
+        return self._form(layer, {c: Fraction(on.issuperset(c)) for c in decided})
+
+    def _form(self, layer: int, values: dict[tuple[int, ...], Fraction]) -> Linear:
         sites = [self.sites[n] for n in self._by_layer[layer]]
         base = tuple(site[0] for site in sites)
         terms: dict[int, Fraction] = {}
