@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from statistics import median
-from typing import cast
 
 import pytest
 import torch
@@ -157,6 +156,6 @@ def test_stock_vllm_takes_scales_where_the_config_tells_of_them(
     told = stock["fp8_told"]
     scales = stored_scales(children / "fp8_told" / "checkpoint").values()
     # It keeps them in the dtype of the model; the plugin does not.
-    rounded = [cast("list[float]", torch.tensor(pair).bfloat16().tolist()) for pair in scales]
+    rounded = [[float(each) for each in torch.tensor(pair).bfloat16()] for pair in scales]
     assert told["scales"] == rounded
     assert set(told["cached"]) == {"fp8_e4m3"}
