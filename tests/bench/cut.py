@@ -1,6 +1,6 @@
 """How fast a checkpoint is cut, beside `cp` of the same bytes, and in how much memory.
 
-    python tests/bench/cut.py [--gib 4] [--repeat 3] [--folder DIR]
+    python tests/bench/cut.py [--gib 4] [--repeat 3] [--folder DIR] [--child cut]
 
 Makes a checkpoint of gpt-oss-120b's tensors (embeddings, head and as many of its 36 layers as fill
 `--gib`; true shapes and dtypes, MXFP4 blocks and scales, random bytes, shards of 1 GiB) and writes
@@ -309,6 +309,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the parent and its children go")
     parser.add_argument("--memory", default="/dev/shm", help='a tmpfs; "" to do without')
     parser.add_argument("--only", default="", help="one of the three rows")
+    parser.add_argument("--child", choices=CHILDREN, help="one of the two, not both")
     parser.add_argument("--emit", type=Path, nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--synced", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -318,15 +319,23 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         modes = [mode for mode in MODES if given.only in ("", mode[0])]
-        _report(Path(folder), _layers(given.gib), given.repeat, given.memory, modes)
+        names = [given.child] if given.child else list(CHILDREN)
+        _report(Path(folder), _layers(given.gib), given.repeat, given.memory, modes, names)
 
 
+CHILDREN = {"pass": "pass-through", "cut": "64 of 128 experts"}
+"""What is written, by the name of its spec."""
 MODES = (("hot", True, False), ("hot, synced", True, True), ("cold, synced", False, True))
 """Title, whether what is read is in the page cache, whether what is written is synced."""
 
 
 def _report(
-    folder: Path, layers: int, repeat: int, memory: str, modes: list[tuple[str, bool, bool]]
+    folder: Path,
+    layers: int,
+    repeat: int,
+    memory: str,
+    modes: list[tuple[str, bool, bool]],
+    names: list[str],
 ) -> None:
     small = folder / "small"
     size = _make(small, layers)
@@ -336,12 +345,12 @@ def _report(
     head += f"{'cp':>10}   ratio of each pair"
     print(head, flush=True)
     peaks: dict[str, int] = {}
-    for name, title in (("pass", "pass-through"), ("cut", "64 of 128 experts")):
+    for name in names:
         ready = _ready(small / f"{name}.surg")
         outputs = child_outputs(ready.space.model, ready.chosen)
         written = sum(o.nbytes for o in outputs)
         cut = sum(o.nbytes for o in outputs if not isinstance(o.op, Copy))
-        print(f"{title}: {cut / written:.0%} of the bytes are hashed")
+        print(f"{CHILDREN[name]}: {cut / written:.0%} of the bytes are hashed")
         for label, hot, synced in modes:
             pairs = _pairs(small, name, (hot, synced), repeat, memory)
             peaks[name] = max(peaks.get(name, 0), *(p.ours.anonymous for p in pairs))
@@ -373,8 +382,8 @@ def _memory(folder: Path, layers: int, peaks: dict[str, int]) -> None:
     for name, peak in peaks.items():
         large = _surgery(folder / "large" / f"{name}.surg", folder / "out", synced=True)
         _remove(folder / "out")
-        title = {"pass": "pass-through", "cut": "64 of 128 experts"}[name]
-        print(f"  {title:<20} {_mib(peak)} at {layers} layers, {_mib(large.anonymous)} at twice")
+        twice = _mib(large.anonymous)
+        print(f"  {CHILDREN[name]:<20} {_mib(peak)} at {layers} layers, {twice} at twice")
 
 
 def _mib(count: int) -> str:
