@@ -1,6 +1,6 @@
 """Which experts to keep: every ranking on the embedded mixture, beside lots.
 
-    python tests/bench/rankings.py [--library DIR] [--tokens 512] [--samples 16]
+    python tests/bench/rankings.py [--library DIR] [--tokens 512] [--samples 16] [--lots 5]
 
 For each ranking and each share of the experts (3/4, 1/2, 1/4): the parent with that many experts
 in every layer (uniform), and the child of the same size whose layers were chosen by the solver out
@@ -45,7 +45,6 @@ RANKINGS = (
     "weighted_frequency",
     "ranked_choice",
 )
-LOTS = (1, 2, 3, 4, 5)
 
 SPEC = """surg 1
 
@@ -95,10 +94,11 @@ def main() -> None:
     parser.add_argument("--library", type=Path, default=Path(".surgery/library"))
     parser.add_argument("--tokens", type=int, default=512)
     parser.add_argument("--samples", type=int, default=16)
+    parser.add_argument("--lots", type=int, default=5, help="how many, two at least")
     given = parser.parse_args()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
-        for name, data, seed in _rankings():
+        for name, data, seed in _rankings(given.lots):
             found = tuple(_measure(Path(folder), name, data, seed, given))
             rows.append(Row(f"{name} {seed}" if data == "lots" else name, data == "lots", found))
             print(f"measured {rows[-1].title}", file=sys.stderr, flush=True)
@@ -125,7 +125,7 @@ def _table(rows: list[Row]) -> Iterator[str]:
         cells = [_cell(*each, row.lot) for each in zip(row.found, columns, lots, strict=True)]
         yield f"{row.title:<22}" + "".join(cells)
     spread = [f"{statistics.mean(kl):>9.4f} sd{statistics.stdev(kl):>6.4f}" for kl in lots]
-    yield f"{f'mean of {len(LOTS)} lots':<22}" + "".join(f"{cell} " for cell in spread)
+    yield f"{f'mean of {len(lots[0])} lots':<22}" + "".join(f"{cell} " for cell in spread)
     yield "* the least of its column   ~ no better than the best lot   ! worse than every lot"
 
 
@@ -142,9 +142,9 @@ class _Whole(argparse.RawDescriptionHelpFormatter):
     """Prints the text above as it stands."""
 
 
-def _rankings() -> Iterator[tuple[str, str, int]]:
+def _rankings(lots: int) -> Iterator[tuple[str, str, int]]:
     yield from ((name, "text", 0) for name in RANKINGS)
-    yield from (("random", "lots", seed) for seed in LOTS)
+    yield from (("random", "lots", seed) for seed in range(1, lots + 1))
 
 
 def _measure(
