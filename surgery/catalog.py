@@ -114,6 +114,7 @@ E0414 = _code("E0414", "too-many-candidates", "more candidates than a plan can s
 E0415 = _code("E0415", "ambiguous-candidate", "alternatives that a plan could not tell apart")
 E0416 = _code("E0416", "beyond-context", "a length is beyond the model's context")
 E0417 = _code("E0417", "indivisible-experts", "experts that GPUs cannot share, each whole ones")
+E0418 = _code("E0418", "uneven-sharing", "layers that the GPUs of a machine cannot share")
 
 # ---- 05 requirements -------------------------------------------------------------------------
 

@@ -169,10 +169,11 @@ def test_a_layer_at_hand(folder: Path) -> None:
 
 def test_paths(folder: Path) -> None:
     found = offered(folder, '\nimport "|')
-    assert found[:2] == ["std/kv.surg", "std/moe.surg"]
+    assert found[:2] == ["std/amd.surg", "std/cpu.surg"]
     assert "parts/" in found
     assert offered(folder, '\nimport "parts/|') == [
-        *("std/kv.surg", "std/moe.surg", "std/nvidia.surg", "parts/load.surg")
+        *("std/amd.surg", "std/cpu.surg", "std/kv.surg", "std/moe.surg", "std/nvidia.surg"),
+        "parts/load.surg",
     ]
     assert "text.jsonl" in offered(folder, '\ndataset d = local("|')
     assert {"moe", "dense"} <= set(offered(folder, '\nmodel p = local("|'))

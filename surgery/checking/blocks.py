@@ -50,16 +50,22 @@ BLOCKS: Mapping[str, tuple[FieldRule, ...]] = {
             example="3.35TB / 1 s",
         ),
         FieldRule("compute", "compute", "dense BF16 operations per second"),
+        FieldRule("compute_fp8", "compute", "dense FP8 operations per second, if it has them"),
+        FieldRule("compute_fp4", "compute", "dense FP4 operations per second, if it has them"),
         FieldRule("interconnect", "rate", "to the other GPUs, both directions together"),
     ),
     "machine": (
         FieldRule("tensor_parallel", "count", "GPUs that share every layer"),
+        FieldRule("pipeline_parallel", "count", "groups of GPUs that each have some of the layers"),
+        FieldRule("data_parallel", "count", "copies of the model, each with requests of its own"),
         FieldRule(
             "expert_parallel", "count", "GPUs that share the experts, each holding whole ones"
         ),
         FieldRule("memory", "bytes", "memory of one GPU"),
         FieldRule("bandwidth", "rate", "memory bandwidth of one GPU"),
         FieldRule("compute", "compute", "dense BF16 operations per second of one GPU"),
+        FieldRule("compute_fp8", "compute", "dense FP8 operations per second of one GPU"),
+        FieldRule("compute_fp4", "compute", "dense FP4 operations per second of one GPU"),
         FieldRule("interconnect", "rate", "between GPUs, both directions together"),
     ),
     "scenario": (

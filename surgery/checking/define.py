@@ -17,6 +17,7 @@ from surgery.checking.modules import Module, Named
 from surgery.checking.names import shadows, unknown
 from surgery.checking.repairs import replacing
 from surgery.checking.scope import Check, Scope
+from surgery.checking.tables import MACHINE_FACTS
 from surgery.checking.types import Misfit, fit
 from surgery.checking.values import (
     ANY_TEXT,
@@ -224,6 +225,5 @@ def anything(param: ast.Param) -> Value:
 
 def _any_machine(span: Span) -> ir.Machine:
     # Odd numbers, so that no honest formula divides by zero.
-    names = ("memory", "bandwidth", "compute", "interconnect")
-    names += ("tensor_parallel", "expert_parallel")
-    return ir.Machine(span, "", "", 8191, tuple((name, Fraction(8191)) for name in names))
+    fields = tuple((name, Fraction(8191)) for name in MACHINE_FACTS if name != "gpus")
+    return ir.Machine(span, "", "", 8191, fields)

@@ -181,8 +181,12 @@ MACHINE_FACTS: Mapping[str, Dimension] = {
     "memory": units.BYTES,
     "bandwidth": units.BYTES_PER_S,
     "compute": units.NUMBER / units.TIME,
+    "compute_fp8": units.NUMBER / units.TIME,
+    "compute_fp4": units.NUMBER / units.TIME,
     "interconnect": units.BYTES_PER_S,
     "tensor_parallel": units.NUMBER,
+    "pipeline_parallel": units.NUMBER,
+    "data_parallel": units.NUMBER,
     "expert_parallel": units.NUMBER,
 }
 """Members of a machine: `gpus` of the machine, all others of one GPU."""

@@ -21,6 +21,7 @@ from surgery.checking.scope import Check, Scope
 from surgery.checking.tables import FUNCTIONS
 from surgery.checking.types import Misfit, exact, fit, whole
 from surgery.checking.values import Entity, Failed, Made, Text, Value, Word, noun
+from surgery.costing import parallel
 from surgery.diagnostics import Label
 from surgery.grammar import ast
 
@@ -149,13 +150,9 @@ def machine(check: Check, module: Module, item: ast.Machine) -> Value:
     fields = dict(base.fields) | {name: exact(each) for name, each in values.items()}
     name = module.qualified(item.name.text)
     decl = ir.Machine(item.head, name, base.device, base.gpus, tuple(sorted(fields.items())))
-    for field, what in (("tensor_parallel", "a layer"), ("expert_parallel", "experts")):
-        shared = fields.get(field)
-        if shared is not None and decl.gpus % shared != 0:
-            at = values[field].span if field in values else item.head
-            message = f"{shared} GPUs cannot share {what} evenly on a machine that has {decl.gpus}"
-            label = f"{decl.gpus} is no multiple of {shared}"
-            return check.error(catalog.E0309, message, at, label)
+    if (fault := parallel.fault(decl)) is not None:
+        at = values[fault.field].span if fault.field in values else item.head
+        return check.error(catalog.E0309, fault.message, at, fault.label)
     return Entity(item.head, "machine", name, decl)
 
 

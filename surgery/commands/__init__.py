@@ -20,6 +20,7 @@ NAMES = (
     "verify",
     "twin",
     "library",
+    "machines",
     "explain",
     "install-git",
     "lsp",

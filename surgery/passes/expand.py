@@ -12,8 +12,8 @@ experts are active) is left out; an alternative that is legal in no combination 
 Refuses: what the layer does not have (E0403), two choices for one site of a layer (E0404), illegal
 arguments (E0405 to E0409, by `edits/`), layers left without any alternative (E0602), more
 candidates than can be searched (E0414), alternatives that differ but become the same text (E0415),
-experts that a machine cannot share (E0417, `share.py`), spaces without a child that has room on its
-machine (E0506, `fit.py`).
+layers and experts that a machine cannot share (E0418, `sharding.py`; E0417, `share.py`), spaces
+without a child that has room on its machine (E0506, `fit.py`).
 Findings about many layers are one finding with layer ranges. Not here: rankings, time, rows.
 """
 
@@ -41,7 +41,7 @@ from surgery.ir import (
     Spec,
     TensorSpec,
 )
-from surgery.passes import cost, expand_facets, expand_findings, fit, share
+from surgery.passes import cost, expand_facets, expand_findings, fit, share, sharding
 from surgery.passes.expand_facets import NONE, Facets
 from surgery.passes.expand_layers import (
     Combination,
@@ -93,7 +93,11 @@ def run(spec: Spec, model: Model, sink: Sink) -> Space | None:
     sites = [(layer.index, site) for layer in model.layers for site in layer.sites]
     made = tuple(options.get(key) or SiteOptions(*key, _alone(*key, ground)) for key in sites)
     space = Space(model, made, cost.fixed(model))
-    unfit = (*share.run(spec, space), *fit.machines(spec, space))
+    unfit = (
+        *share.run(spec, space),
+        *sharding.findings(spec, space),
+        *fit.machines(spec, space),
+    )
     sink.extend(unfit)
     return None if unfit else space
 
