@@ -67,7 +67,7 @@ def _of_file(path: Path) -> Iterator[Known]:
 def text(found: Iterable[Known]) -> str:
     """A table: decimal units, a dash for what a machine does not have."""
     heads: tuple[str, ...] = ("", *(f"{head} {unit}" for head, _, _, unit in _COLUMNS), "")
-    rows = [heads]
+    rows: list[tuple[str, ...]] = [heads]
     for each in found:
         fields = dict(each.fields)
         cells = (_cell(fields.get(field), scale) for _, field, scale, _ in _COLUMNS)
