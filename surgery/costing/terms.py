@@ -1,0 +1,247 @@
+"""What a serving step has to do, in seconds at the limits of the machine, by kernel class.
+
+In: blocks with what they weigh (`Work`), a `Load`, a `Device`, a `Parallel`. Out: `Terms`, seconds
+by name, that add over layers and sites; times fitted factors (`factors.py`) they are the time of a
+step. A term is one of
+
+* `gemm.memory`, `gemm.compute`: dense projections, both sides of the roofline. They are added, not
+  the greater taken: kernels overlap the two badly near the ridge, the sum is within the error of
+  the points (median 5.9 % against 5.6 %), and it is linear and never falls on a slower machine;
+* `moe.ENGINE.FORMAT.memory`, `.compute`, `.layer`, `.expert`: the same of experts, of which a step
+  reads the expected distinct ones (`routing.py`); and microseconds for each layer, each expert;
+* `kv.memory`: keys and values that attention reads, no more than a window of them;
+* `attention.compute`: scores and values of prompts;
+* `activation`: reading the residual once, for each token and layer;
+* `link.bytes`, `link.calls`: what all-reduce (ring: 2 (g - 1) / g) and all-to-all move between
+  GPUs; microseconds for each call;
+* `layer.ENGINE`, `row`, `step`, `sequence.ENGINE`: launches, in microseconds for each layer, each
+  sequence in a layer (times 0.01), each step (times 1000), each sequence.
+
+Decoding runs in steps of one token per sequence. Prompts are read in chunks of `Load.chunk` tokens
+that ride along with a step (continuous batching): `mixed` is what they add to the mean step, each
+of `batch - 1` other sequences having its prompt read once in `decode` steps. Not here: which of it
+is how efficient.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from math import ceil
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from surgery.costing import routing
+from surgery.costing.device import Device, format_of
+from surgery.costing.parallel import Parallel
+from surgery.ir import Attention, Block, Experts, Ffn
+from surgery.sizes import KV_BYTES
+
+Terms: TypeAlias = Mapping[str, float]
+_MICRO = 1e-6
+
+
+class Work(Struct, frozen=True):
+    """A block and what it weighs: parameters and bytes of all of its tensors."""
+
+    block: Block | None
+    params: int
+    weights: int
+
+    @property
+    def bits(self) -> float:
+        """Bits per weight as stored, scales included."""
+        return 8 * self.weights / self.params if self.params else 16.0
+
+
+class Load(Struct, frozen=True):
+    """A steady load on the whole machine: `batch` sequences at once, lengths in tokens.
+
+    `hidden` is the model's width, `zipf` says how unequal its experts are, `engine` names the
+    kernels.
+    """
+
+    prefill: int
+    decode: int
+    batch: float
+    hidden: int
+    engine: str
+    chunk: int = 8192
+    zipf: float = 0.7
+
+    @property
+    def chunks(self) -> int:
+        """In how many steps a prompt is read."""
+        return max(1, ceil(self.prefill / self.chunk))
+
+
+class Stage(Struct, frozen=True):
+    """A load on a device that shares a model."""
+
+    load: Load
+    device: Device
+    shared: Parallel
+
+    @property
+    def sequences(self) -> float:
+        """Sequences of one step of one copy of the model; stages of a pipeline take turns."""
+        return self.load.batch / (self.shared.data * self.shared.pipeline)
+
+    @property
+    def prompts(self) -> float:
+        """Prompts of others that are read in the time of one decoding step."""
+        return max(0.0, self.sequences - 1) / max(1, self.load.decode)
+
+
+class _Sum:
+    def __init__(self) -> None:
+        self.found: dict[str, float] = {}
+
+    def add(self, name: str, value: float) -> None:
+        if value:
+            self.found[name] = self.found.get(name, 0.0) + value
+
+
+def total(parts: Iterable[Terms]) -> Terms:
+    """The terms of all parts together."""
+    found = _Sum()
+    for part in parts:
+        for name, value in part.items():
+            found.add(name, value)
+    return found.found
+
+
+def decode(works: Iterable[Work], stage: Stage) -> Terms:
+    """One decoding step of the given blocks, without prompts."""
+    found = _Sum()
+    n = stage.sequences
+    for work, times in Counter(works).items():
+        _block(found, work, stage, n, times)
+        _resident(found, work, stage, times)
+    return found.found
+
+
+def mixed(works: Iterable[Work], stage: Stage) -> Terms:
+    """What the prompts of other sequences add to the mean decoding step of the given blocks."""
+    found, load = _Sum(), stage.load
+    rate, n = stage.prompts * load.chunks, stage.sequences
+    width = load.prefill / load.chunks
+    for work, times in Counter(works).items():
+        _block(found, work, stage, n + width, times * rate)
+        # Where prompts outnumber steps, there are steps of prompts alone.
+        _block(found, work, stage, n, -times * min(rate, 1.0))
+        _prompt(found, work, stage, times * stage.prompts)
+    return found.found
+
+
+def prefill(works: Iterable[Work], stage: Stage) -> Terms:
+    """Reading one prompt on its own."""
+    found, load = _Sum(), stage.load
+    for work, times in Counter(works).items():
+        _block(found, work, stage, load.prefill / load.chunks, times * load.chunks)
+        _launches(found, work, stage, times * load.chunks)
+        _prompt(found, work, stage, times)
+    return found.found
+
+
+def head(params: int, weights: int, stage: Stage) -> Terms:
+    """What a step does outside of layers: the output head, its own start, every sequence."""
+    found, engine = _Sum(), stage.load.engine
+    work = Work(None, params, weights)
+    _gemm(found, work, stage, stage.sequences, 1.0)
+    found.add("step", 1000 * _MICRO)
+    found.add(f"sequence.{engine}", _MICRO * stage.sequences)
+    return found.found
+
+
+# ---- blocks ----------------------------------------------------------------------------------
+
+
+def _block(found: _Sum, work: Work, stage: Stage, tokens: float, times: float) -> None:
+    """Weights, links and activations of a block that `tokens` tokens pass at once."""
+    match work.block:
+        case None:
+            return
+        case Experts():
+            _experts(found, work, work.block, stage, tokens, times)
+        case Attention() | Ffn():
+            _gemm(found, work, stage, tokens, times)
+    hidden, shared, device = stage.load.hidden, stage.shared, stage.device
+    # Half of it for each of the two blocks of a layer.
+    found.add("activation", times * tokens * hidden / device.bandwidth)
+    ranks = max(shared.tensor, shared.tensor * shared.data if shared.expert > 1 else 1)
+    spread = isinstance(work.block, Experts) and shared.expert > 1
+    ranks = ranks if spread else shared.tensor
+    if ranks > 1 and device.link:
+        moved = 2 * tokens * hidden * 2 * (ranks - 1) / ranks
+        found.add("link.bytes", times * moved / device.link)
+
+
+def _gemm(found: _Sum, work: Work, stage: Stage, tokens: float, times: float) -> None:
+    shared, device = stage.shared, stage.device
+    reading = work.weights / shared.tensor / device.bandwidth
+    computing = 2 * tokens * work.params / shared.tensor / device.rate(work.bits)
+    _roof(found, "gemm", reading, computing, times)
+
+
+def _experts(
+    found: _Sum, work: Work, block: Experts, stage: Stage, tokens: float, times: float
+) -> None:
+    shared, device, load = stage.shared, stage.device, stage.load
+    # Copies that deal out experts among each other choose among them together.
+    everyone = tokens * shared.data if shared.expert > 1 else tokens
+    read = routing.distinct(block.count, block.active, round(everyone, 3), load.zipf)
+    ranks = shared.expert * shared.sharing_expert
+    reading = work.weights * read / block.count / ranks / device.bandwidth
+    each = work.params / block.count
+    computing = 2 * everyone * block.active * each / ranks / device.rate(work.bits)
+    name = f"moe.{load.engine}.{format_of(work.bits, device)}"
+    _roof(found, name, reading, computing, times)
+    found.add(f"{name}.expert", times * _MICRO * read / shared.expert)
+
+
+def _roof(found: _Sum, name: str, reading: float, computing: float, times: float) -> None:
+    found.add(f"{name}.memory", times * reading)
+    found.add(f"{name}.compute", times * computing)
+
+
+def _resident(found: _Sum, work: Work, stage: Stage, times: float) -> None:
+    """What a decoding step does in a block whatever rides along: its cache and its launches."""
+    _launches(found, work, stage, times)
+    block, load = work.block, stage.load
+    if not isinstance(block, Attention):
+        return
+    # On average half of the answer is there already.
+    held = load.prefill + load.decode / 2
+    if block.window is not None:
+        held = min(held, block.window)
+    heads = max(1.0, block.kv_heads / stage.shared.tensor)
+    each = 2 * heads * block.head_dim * KV_BYTES[block.kv_dtype]
+    n = stage.sequences
+    found.add("kv.memory", times * n * held * each / stage.device.bandwidth)
+    found.add("row", times * n * _MICRO / 100)
+
+
+def _launches(found: _Sum, work: Work, stage: Stage, times: float) -> None:
+    block, load, shared = work.block, stage.load, stage.shared
+    if block is None:
+        return
+    found.add(f"layer.{load.engine}", times * _MICRO / 2)
+    if isinstance(block, Experts):
+        name = f"moe.{load.engine}.{format_of(work.bits, stage.device)}.layer"
+        found.add(name, times * _MICRO)
+    if max(shared.tensor, shared.expert) > 1:
+        found.add("link.calls", times * _MICRO)
+
+
+def _prompt(found: _Sum, work: Work, stage: Stage, times: float) -> None:
+    """Scores and values of one prompt: every token sees half of it on average, or a window."""
+    block, load = work.block, stage.load
+    if not isinstance(block, Attention):
+        return
+    seen = load.prefill / 2
+    if block.window is not None:
+        seen = min(seen, block.window)
+    operations = 4 * load.prefill * seen * block.heads * block.head_dim / stage.shared.tensor
+    found.add("attention.compute", times * operations / stage.device.bf16)
