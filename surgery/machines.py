@@ -28,7 +28,7 @@ from surgery.units import significant
 
 STANDARD = Path(__file__).parent / "std"
 _COLUMNS = (
-    ("memory", "memory", 10**9, "GB"),
+    ("memory", "memory", 2**30, "GiB"),
     ("bandwidth", "bandwidth", 10**9, "GB/s"),
     ("bf16", "compute", 10**12, "T/s"),
     ("fp8", "compute_fp8", 10**12, "T/s"),
@@ -65,7 +65,7 @@ def _of_file(path: Path) -> Iterator[Known]:
 
 
 def text(found: Iterable[Known]) -> str:
-    """A table: decimal units, a dash for what a machine does not have."""
+    """A table: memory in GiB, rates in decimal units, a dash for what a machine does not have."""
     heads: tuple[str, ...] = ("", *(f"{head} {unit}" for head, _, _, unit in _COLUMNS), "")
     rows: list[tuple[str, ...]] = [heads]
     for each in found:

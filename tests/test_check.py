@@ -61,7 +61,7 @@ def test_gpt_oss_means_what_it_says() -> None:
     single, _, limit = compared(required(spec, "single"))
     assert isinstance(single, Metric)
     assert (single.name, single.scenario) == ("memory", "solo")
-    assert number(limit) == Fraction(92, 100) * 80 * 10**9
+    assert number(limit) == Fraction(92, 100) * Fraction(791, 10) * 2**30
     speed, op, ratio = compared(required(spec, "long"))
     assert isinstance(speed, Arith)
     assert speed.span.text == "speedup(long)"
@@ -137,9 +137,11 @@ def test_std_machines_have_what_their_data_sheets_say() -> None:
     text = BASE + "".join(f"machine m_{name} = 1 * nvidia.{name}\n" for name in names)
     machines = {each.name: dict(each.fields) for each in good(text).machines}
     assert machines["m_h100_sxm"] == {
-        "memory": 80 * 10**9,
+        # What CUDA finds of the 80 GB.
+        "memory": Fraction(791, 10) * 2**30,
         "bandwidth": 335 * 10**10,
         "compute": 989 * 10**12,
+        "compute_fp8": 1979 * 10**12,
         "interconnect": 900 * 10**9,
     }
     assert [machines[f"m_{name}"]["memory"] // 10**9 for name in names] == [
@@ -231,7 +233,7 @@ def test_memory_at_a_fixed_batch_has_a_back_end() -> None:
     spec = good(BASE + "require @m memory(chat) <= 92% * node.memory\n")
     assert spec.not_yet == ()
     _, _, limit = compared(required(spec, "m"))
-    assert number(limit) == Fraction(92, 100) * 8 * 80 * 10**9
+    assert number(limit) == Fraction(92, 100) * 8 * Fraction(791, 10) * 2**30
 
 
 def test_alternatives_without_back_end_are_dropped_and_noted() -> None:
