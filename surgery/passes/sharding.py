@@ -3,10 +3,10 @@
 In: a checked spec and its space. Out: findings (E0418) for layers of the parent, and for
 alternatives, that a machine's parallelism does not divide: query heads by the GPUs that share a
 layer; KV heads likewise, or copied where they are fewer, so that either number divides the other;
-and more stages than layers. Only machines count that say how they share a model, and of whose
-scenarios something is asked. Widths need not divide: engines pad them. Not here: experts that are
-dealt out whole (E0417), unequal shares of experts that are shared by width (W0711), fields of a
-machine that contradict each other (`costing/parallel.py`).
+and more stages than layers. Only machines count that serve a scenario and say how they share a
+model. Widths need not divide: engines pad them. Not here: experts that are dealt out whole (E0417),
+unequal shares of experts that are shared by width (W0711), fields of a machine that contradict each
+other (`costing/parallel.py`).
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ from surgery.costing import parallel
 from surgery.costing.parallel import Parallel
 from surgery.diagnostics import Diagnostic, Help, Label
 from surgery.ir import Attention, Block, Candidate, Machine, Space, Spec
-from surgery.rules.scenarios import asked
 
 
 def findings(spec: Spec, space: Space) -> Iterator[Diagnostic]:
-    """What the machines of asked scenarios cannot share; one finding per machine and cause."""
-    serving = {scenario.machine for scenario in asked(spec)}
+    """What the machines that serve cannot share; one finding per machine and cause."""
+    serving = {scenario.machine for scenario in spec.scenarios}
     for machine in spec.machines:
         # Where nothing is said, nobody has claimed that the GPUs share layers.
-        if machine.name in serving and parallel.said(machine):
+        if machine.name in serving and parallel.said(machine).keys() - {"expert_parallel"}:
             yield from _of_machine(space, machine)
 
 
