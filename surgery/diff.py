@@ -279,7 +279,8 @@ def reading(text: str) -> Fraction | None:
     `B` alone is 10^9 parameters after a decimal point and bytes after a whole number, as
     `units.py` prints them.
     """
-    found = _READING.fullmatch(text)
+    # Where a figure comes from stands behind it: `7.1 ms, modelled +-17%`.
+    found = _READING.fullmatch(text.partition(", ")[0])
     if found is None:
         return None
     try:

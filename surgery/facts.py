@@ -11,13 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from surgery import catalog, sizes
+from surgery.costing import parallel, serving
+from surgery.costing.serving import Setting
 from surgery.diagnostics import Code, Diagnostic, Help, Label, Sink, Stop
 from surgery.expr import Fact, Is, LayerFact, MachineFact, Metric, ScoreTotal
 from surgery.ir import Attention, Cost, Experts, Ffn, Layer, Machine, Model, Scenario, Spec
 from surgery.source import Span
+from surgery.units import format_bytes
 
 
 class Context(Struct, frozen=True):
@@ -38,6 +41,8 @@ class Context(Struct, frozen=True):
     result: tuple[Cost, ...] | None = None
     scores: Mapping[str, Fraction] | None = None
     sink: Sink | None = None
+    batches: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Sequences of scenarios with `batch = fit`, where somebody has fixed them."""
 
 
 def parent_context(spec: Spec, model: Model, sink: Sink | None = None) -> Context:
@@ -129,10 +134,121 @@ def metric(wanted: Metric, context: Context) -> Fraction:
             return _kv(wanted, costs)
         case "memory":
             return _memory(wanted, costs, context)
+        case "throughput":
+            at = setting(wanted, costs, context)
+            return serving.tokens(at) / serving.latency(costs, at)
+        case "resident":
+            return _resident(wanted, costs, context)
         case _:
-            message = f"`{wanted.name}` has no cost model yet"
-            here = "needs times, which are not modelled yet"
-            raise stop(catalog.E0011, wanted.span, message, here)
+            return _timed(wanted, costs, context)
+
+
+def _resident(wanted: Metric, costs: tuple[Cost, ...], context: Context) -> Fraction:
+    """Bytes of weights and KV cache on one GPU, of all sequences that it serves."""
+    scenario, machine = _scenario(wanted, context), _machine(wanted, context)
+    sequences = Fraction(batch(wanted, costs, context), serving.copies(parallel.of(machine)))
+    each = (serving.needs(cost, machine, scenario) for cost in costs)
+    return sum((need.weights + sequences * need.sequence for need in each), Fraction(0))
+
+
+def _timed(wanted: Metric, costs: tuple[Cost, ...], context: Context) -> Fraction:
+    """A metric that is a sum of times: seconds, or the price of a million tokens."""
+    at = setting(wanted, costs, context)
+    match wanted.name:
+        case "ttft" | "tpot":
+            return serving.seconds(costs, at, wanted.name)
+        case "latency":
+            return serving.latency(costs, at)
+        case "cost":
+            machine = _machine(wanted, context)
+            hour = dict(machine.fields).get("price")
+            if hour is None:
+                raise _undeclared(wanted, machine, "price")
+            per_token = serving.latency(costs, at) / serving.tokens(at)
+            return per_token * machine.gpus * hour / 3600 * 10**6
+        case _:
+            raise ValueError(f"no metric {wanted.name!r}")
+
+
+def setting(wanted: Metric, costs: tuple[Cost, ...], context: Context) -> Setting:
+    """Where and under which load a metric is asked for; `costs` are of the whole model.
+
+    With `batch = fit` the batch is what somebody has fixed for children, or else the largest.
+    """
+    scenario, machine, model = _scenario(wanted, context), _machine(wanted, context), context.model
+    if model is None:
+        raise ValueError(f"`{wanted.name}` without a model")
+    try:
+        return serving.setting(model, machine, scenario, batch(wanted, costs, context))
+    except serving.Missing as missing:
+        raise _undeclared(wanted, machine, missing.field) from missing
+
+
+def batch(wanted: Metric, costs: tuple[Cost, ...], context: Context) -> int:
+    """How many sequences a scenario has; raises `Stop` (E0506) where not even one fits."""
+    scenario, model = _scenario(wanted, context), context.model
+    if scenario.batch is not None:
+        return scenario.batch
+    if not wanted.parent and scenario.name in context.batches:
+        return context.batches[scenario.name]
+    machine = _machine(wanted, context)
+    if model is None:
+        raise ValueError(f"`{wanted.name}` without a model")
+    try:
+        found = serving.largest(costs, model.layers, model, machine, scenario)
+    except serving.Missing as missing:
+        raise _undeclared(wanted, machine, missing.field) from missing
+    if found == 0:
+        raise _no_room(wanted, costs, model, context)
+    return found
+
+
+def require_batch(wanted: Metric, context: Context) -> None:
+    """Raise `Stop` (E0011) where a child's batch depends on the choices and nobody has fixed it."""
+    if wanted.scenario is None:
+        return
+    scenario = _scenario(wanted, context)
+    if scenario.batch is None and scenario.name not in context.batches:
+        message = f"`{wanted.name}({scenario.name})` is not known while `batch = fit`"
+        help = f"give the scenario `{scenario.name}` a batch"
+        raise stop(catalog.E0011, wanted.span, message, "the batch is not a number yet", help)
+
+
+def _no_room(wanted: Metric, costs: tuple[Cost, ...], model: Model, context: Context) -> Stop:
+    scenario, machine = _scenario(wanted, context), _machine(wanted, context)
+    each = [serving.needs(cost, machine, scenario) for cost in costs]
+    needed = sum((need.weights + need.sequence for need in each), Fraction(0))
+    has = serving.room(model.layers, model, machine, scenario)
+    whose = "the parent" if wanted.parent else "the child"
+    message = f"{whose} does not fit on `{machine.name}`, not even with one sequence"
+    missing = format_bytes(needed - has)
+    labels = (
+        Label(wanted.span, f"{format_bytes(needed)} on one GPU", primary=True),
+        Label(machine.span, f"{missing} more than {scenario.engine} has there for them"),
+    )
+    helps = (Help("share it among more GPUs, or compare with a number"),)
+    return Stop(Diagnostic(catalog.E0506, message, labels, helps=helps))
+
+
+def _undeclared(wanted: Metric, machine: Machine, field: str) -> Stop:
+    message = f"the machine `{machine.name}` does not declare its `{field}`"
+    help = f"declare `{field}` where the machine is made, or import one of `surgery machines`"
+    return stop(catalog.E0205, wanted.span, message, "needs it", help)
+
+
+def _scenario(wanted: Metric, context: Context) -> Scenario:
+    found = next((s for s in context.scenarios if s.name == wanted.scenario), None)
+    if found is None:
+        raise ValueError(f"no scenario {wanted.scenario!r}")
+    return found
+
+
+def _machine(wanted: Metric, context: Context) -> Machine:
+    name = _scenario(wanted, context).machine
+    found = next((machine for machine in context.machines if machine.name == name), None)
+    if found is None:
+        raise ValueError(f"no machine {name!r}")
+    return found
 
 
 def _kv(wanted: Metric, costs: tuple[Cost, ...]) -> Fraction:
@@ -146,15 +262,7 @@ def _kv(wanted: Metric, costs: tuple[Cost, ...]) -> Fraction:
 
 
 def _memory(wanted: Metric, costs: tuple[Cost, ...], context: Context) -> Fraction:
-    scenario = next((s for s in context.scenarios if s.name == wanted.scenario), None)
-    if scenario is None:
-        raise ValueError(f"no scenario {wanted.scenario!r}")
-    if scenario.batch is None:
-        message = f"`memory({scenario.name})` is not known while `batch = fit`"
-        here = "the batch is not a number yet"
-        help = f"give the scenario `{scenario.name}` a batch"
-        raise stop(catalog.E0011, wanted.span, message, here, help)
-    return Fraction(sizes.memory(costs, scenario, scenario.batch))
+    return Fraction(sizes.memory(costs, _scenario(wanted, context), batch(wanted, costs, context)))
 
 
 def score_total(wanted: ScoreTotal, context: Context) -> Fraction:

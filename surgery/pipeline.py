@@ -193,7 +193,7 @@ def _expanded(path: str, run: _Run, out: Out | None) -> tuple[Spec, Space]:
 
 
 def _planned(path: str, run: _Run, out: Out | None = None) -> Planned:
-    from surgery.passes import advise, constrain, rivals, score, solve, tables
+    from surgery.passes import advise, batches, estimates, rivals, score, solve, tables
 
     sink, progress, library = run.sink, run.options.progress, run.library
     spec, expanded = _expanded(path, run, out)
@@ -203,15 +203,18 @@ def _planned(path: str, run: _Run, out: Out | None = None) -> Planned:
     measured = run.step(
         "score", lambda: score.run(spec, space, library, sink, progress, given.scores)
     )
-    problem = run.step("constrain", lambda: constrain.run(spec, space, measured, sink))
-    solution = run.step("solve", lambda: solve.run(problem, sink, run.options.proof))
+    answer = run.step(
+        "solve", lambda: batches.run(spec, space, measured, sink, run.options.proof)
+    )
+    problem, solution = answer.problem, answer.solution
     plan = run.step("plan", lambda: solve.record(problem, solution))
     chosen = solution.chosen
     if run.options.refine:
         plan, chosen = run.step("refine", lambda: _refined(problem, solution, run))
     run.ensure("advise", lambda: advise.run(problem, chosen, sink))
     beside = rivals.run(problem, rivals.SEEDS) if run.options.rivals else ()
-    return Planned(spec, space, chosen, replace(plan, tables=given.files), beside)
+    said = (*plan.metrics, *run.step("estimate", lambda: estimates.child(problem, chosen)))
+    return Planned(spec, space, chosen, replace(plan, tables=given.files, metrics=said), beside)
 
 
 def _refined(problem: Problem, solution: Solution, run: _Run) -> tuple[Plan, tuple[Candidate, ...]]:
@@ -250,7 +253,7 @@ def _foresee(spec: Spec, space: Space, sink: Sink) -> None:
     """
     from surgery import affine
     from surgery.expr import ScoreTotal
-    from surgery.passes import constrain, solve
+    from surgery.passes import batches
     from surgery.scoring import blind
 
     if not blind.report_blind(spec, space, sink):
@@ -262,11 +265,8 @@ def _foresee(spec: Spec, space: Space, sink: Sink) -> None:
         for requirement in spec.requirements
         if not any(isinstance(part, ScoreTotal) for part in affine.walk(requirement.expr))
     )
-    if constrain.run(spec, space, unmeasured, sink) is None:
-        return
-    problem = constrain.run(replace(spec, requirements=sizes), space, unmeasured, sink)
-    if problem is not None:
-        solve.feasible(problem, sink)
+    if batches.sound(spec, space, unmeasured, sink):
+        batches.feasible(replace(spec, requirements=sizes), space, unmeasured, sink)
 
 
 def _replanned(path: str, run: _Run, out: Out, file: Path) -> Planned:

@@ -18,7 +18,7 @@ from surgery.units import format_params, significant
 
 def planned(found: Planned) -> str:
     """The plan beside its parent."""
-    text = show.plan_text(found.plan, summary.parent(found.space))
+    text = show.plan_text(found.plan, summary.parent(found.spec, found.space))
     return f"{text}\n\n{_rivals(found)}" if found.rivals else text
 
 

@@ -36,6 +36,7 @@ def block_cost(block: Block | None, parts: Iterable[TensorSpec | Output]) -> Cos
         weights=sum(part.nbytes for part in stored),
         kv_per_token=kv_per_token(block),
         kv_window=block.held if isinstance(block, Attention) else None,
+        block=block,
     )
 
 

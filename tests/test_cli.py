@@ -46,8 +46,7 @@ def test_what_has_no_back_end_is_said(capsys: pytest.CaptureFixture[str]) -> Non
     spec = str(SPECS / "gpt-oss-120b.surg")
     assert main(["check", spec, "--format", "concise"]) == 0
     told = capsys.readouterr().err
-    for what in ("throughput(long)", "throughput(short)", "recover"):
-        assert f"`{what}`" in told
+    assert "`recover`" in told
     assert main(["plan", spec, "--format", "concise"]) == 1
     assert "E0011" in capsys.readouterr().err
 

@@ -279,8 +279,8 @@ CHAIN = replace(PARAMS_ROW, rest=(*PARAMS_ROW.rest, (">=", F.number(1, PARAMS)))
          "this requirement does not depend on the choices and is false"),
         (F.compare(F.count(), "==", F.number(3)), "E0503", "this requirement does not depend"),
         (F.compare(F.memory("bulk"), "<=", F.number(9, BYTES)), "E0011", "`memory(bulk)`"),
-        (F.compare(Metric(F.span(""), "throughput", NUMBER, scenario="chat"), ">=", F.number(1)),
-         "E0011", "`throughput` has no cost model yet"),
+        (F.compare(Metric(F.span(""), "throughput", NUMBER, scenario="bulk"), ">=", F.number(1)),
+         "E0011", "`throughput(bulk)` is not known while `batch = fit`"),
     ],
 )  # fmt: skip
 def test_refusals(wish: Expr, code: str, message: str) -> None:

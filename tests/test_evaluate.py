@@ -225,10 +225,48 @@ def test_parent_metrics() -> None:
     kv = 2048 * 18 * (131_072 + 128)
     assert number(metric("kv", argument=131_072), at) == kv
     assert number(metric("memory", scenario="solo"), at) == 65_248_815_744 + 8 * kv
-    for asked in (metric("memory", scenario="free"), metric("throughput", scenario="solo")):
-        with pytest.raises(Stop) as why:
-            number(asked, at)
-        assert code(why) == "E0011"
+
+
+def test_times_need_a_machine_that_says_enough() -> None:
+    load = Scenario(span(), "solo", "node", prefill=4096, decode=1024, batch=8)
+    told = (("memory", Fraction(80 * 2**30)), ("bandwidth", Fraction(10**12)))
+    plain = Machine(span(), "node", "x", 1, told)
+    at = replace(context(), scenarios=(load,), machines=(plain,))
+    with pytest.raises(Stop) as why:
+        number(metric("tpot", scenario="solo"), at)
+    assert code(why) == "E0205"
+    assert why.value.diagnostic.message == "the machine `node` does not declare its `compute`"
+    whole = replace(plain, fields=(*told, ("compute", Fraction(10**15))))
+    at = replace(at, machines=(whole,))
+    tpot, ttft, latency, rate = (
+        number(metric(name, scenario="solo"), at)
+        for name in ("tpot", "ttft", "latency", "throughput")
+    )
+    assert latency == ttft + 1023 * tpot
+    assert rate == 8 * 1024 / latency
+    # Eight sequences read some 40 % of 65 GB of weights for every token.
+    assert Fraction(1, 100) < tpot < Fraction(65, 1000)
+    with pytest.raises(Stop) as why:
+        number(metric("cost", scenario="solo"), at)
+    assert why.value.diagnostic.message == "the machine `node` does not declare its `price`"
+    paid = replace(whole, fields=(*whole.fields, ("price", Fraction(5, 2))))
+    price = number(metric("cost", scenario="solo"), replace(at, machines=(paid,)))
+    assert price == Fraction(5, 2) / 3600 / rate * 10**6
+
+
+def test_a_batch_that_fits_is_the_largest() -> None:
+    load = Scenario(span(), "free", "node", prefill=4096, decode=1024, batch=None, engine="ideal")
+    fields = (("bandwidth", Fraction(10**12)), ("compute", Fraction(10**15)))
+    room = 10 * 2**30
+    node = Machine(span(), "node", "x", 1, (*fields, ("memory", Fraction(65_248_815_744 + room))))
+    at = replace(context(), scenarios=(load,), machines=(node,))
+    each = 2048 * 18 * (5120 + 128)
+    assert number(metric("memory", scenario="free"), at) == 65_248_815_744 + room // each * each
+    small = replace(node, fields=(*fields, ("memory", Fraction(65_248_815_744 + each - 1))))
+    with pytest.raises(Stop) as why:
+        number(metric("memory", scenario="free"), replace(at, machines=(small,)))
+    assert code(why) == "E0506"
+    assert why.value.diagnostic.labels[1].text.startswith("1B more than ideal has")
 
 
 def test_metrics_of_the_result_come_from_its_costs() -> None:

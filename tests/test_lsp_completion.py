@@ -44,7 +44,12 @@ def test_statements_at_column_0(folder: Path) -> None:
 
 
 def test_fields_that_are_missing(folder: Path) -> None:
-    assert offered(folder, "\nscenario b on node {\n  |") == ["prefill", "decode", "batch"]
+    assert offered(folder, "\nscenario b on node {\n  |") == [
+        "prefill",
+        "decode",
+        "batch",
+        "engine",
+    ]
     text = "\nscenario b on node {\n  prefill = 1K tok\n  |\n  batch = 1\n}\n"
     assert offered(folder, text) == ["decode"]
     assert offered(folder, '\nemit runtime "x" { backend = triton, |') == ["context"]

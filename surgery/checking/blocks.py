@@ -67,6 +67,7 @@ BLOCKS: Mapping[str, tuple[FieldRule, ...]] = {
         FieldRule("compute_fp8", "compute", "dense FP8 operations per second of one GPU"),
         FieldRule("compute_fp4", "compute", "dense FP4 operations per second of one GPU"),
         FieldRule("interconnect", "rate", "between GPUs, both directions together"),
+        FieldRule("price", "price", "of one GPU for an hour, in a currency of your own", least=0),
     ),
     "scenario": (
         FieldRule("prefill", "tok", "tokens in", required=True, example="4K tok"),
@@ -74,6 +75,7 @@ BLOCKS: Mapping[str, tuple[FieldRule, ...]] = {
         FieldRule(
             "batch", "count", "sequences at once", required=True, words=("fit",), example="fit"
         ),
+        FieldRule("engine", "", "who serves it", words=("vllm", "sglang", "ideal")),
     ),
     "dataset": (
         FieldRule("take", "count", "number of samples", required=True, example="256"),

@@ -52,6 +52,7 @@ class MetricOf(Struct, frozen=True):
     parent: bool
 
 
+_RESULTS = {"kv": "bytes", "memory": "bytes", "throughput": "tok/s", "cost": "number"}
 _Callee: TypeAlias = Builtin | Function | MetricOf | Failed
 
 
@@ -294,7 +295,7 @@ def _metric(check: Check, node: ast.Call, scope: Scope, metric: MetricOf) -> Val
         helps = (removing(f"write `{node.func.span.text}`", rest),)
         return check.error(catalog.E0303, message, span, "not needed", helps=helps)
     parameter = Parameter("length" if rule.takes == "tok" else "s", rule.takes)
-    result = {"kv": "bytes", "memory": "bytes", "throughput": "tok/s"}.get(metric.name, "time")
+    result = _RESULTS.get(metric.name, "time")
     signature = Signature(metric.name, (parameter,), result)
     if not node.args and rule.takes == "scenario":
         return needs_scenario(check, metric.name, node.span, scope.module)

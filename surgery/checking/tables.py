@@ -158,6 +158,9 @@ METRICS: Mapping[str, MetricRule] = {
     "latency": MetricRule(units.TIME, "scenario", "time of one whole request", timed=True),
     "ttft": MetricRule(units.TIME, "scenario", "time to the first token", timed=True),
     "tpot": MetricRule(units.TIME, "scenario", "time per token after the first", timed=True),
+    "cost": MetricRule(
+        units.NUMBER, "scenario", "price of a million tokens out, by the machine's", timed=True
+    ),
 }
 
 FACTS: Mapping[str, Dimension] = {
@@ -188,6 +191,7 @@ MACHINE_FACTS: Mapping[str, Dimension] = {
     "pipeline_parallel": units.NUMBER,
     "data_parallel": units.NUMBER,
     "expert_parallel": units.NUMBER,
+    "price": units.NUMBER,
 }
 """Members of a machine: `gpus` of the machine, all others of one GPU."""
 

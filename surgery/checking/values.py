@@ -161,6 +161,7 @@ OTHER_TYPES: Mapping[str, str] = {
     "device": 'a device such as `device("...")`',
     "rate": "a number of bytes per second such as `3.35TB / 1 s`",
     "compute": "a number of operations per second such as `989T / 1 s`",
+    "price": "a plain number such as `2.5`",
 }
 """Types of the built-in functions and fields that have no name in specs."""
 
@@ -168,6 +169,7 @@ DIMENSIONS: Mapping[str, Dimension] = {
     **NUMBERS,
     "rate": units.BYTES_PER_S,
     "compute": units.NUMBER / units.TIME,
+    "price": units.NUMBER,
 }
 
 

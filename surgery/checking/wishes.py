@@ -3,7 +3,7 @@
 In: their statements. Out: `ir.Requirement`s and the `ir.Objective`. Reports what is no condition
 (E0304), what asks for the result before there is one (E0508), what is not linear in the choices
 (E0502), strict comparisons of what the solver chooses (E0505), and an objective that is missing or
-given twice (E0504) or constant (E0509). Metrics without a back end are noted.
+given twice (E0504) or constant (E0509).
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ def expect(check: Check, node: ast.Expect) -> ir.Requirement | None:
             helps = (*helps, Help(f"or ask for the parent's: `{text}`", fix))
         check.error(catalog.E0508, message, part.span, "depends on the choices", helps=helps)
         return None
-    _note_metrics(check, found, node.span)
     return _requirement(node, found)
 
 
@@ -52,7 +51,6 @@ def require(check: Check, node: ast.Require) -> ir.Requirement | None:
     if offence:
         _not_linear(check, offence)
         return None
-    _note_metrics(check, found, node.span)
     return _requirement(node, found)
 
 
@@ -112,7 +110,6 @@ def _objective(check: Check, node: ast.Objective) -> ir.Objective | None:
         helps = (_childs(found),)
         check.error(catalog.E0509, message, found.span, label, helps=helps)
         return None
-    _note_metrics(check, found, node.span)
     return ir.Objective(node.span, node.sense, found)
 
 
@@ -125,32 +122,8 @@ def _childs(asked: Expr) -> Help:
     return Help("say what is best: `minimize damage`")
 
 
-# ---- what has no back end yet ----------------------------------------------------------------
-
-
-def _note_metrics(check: Check, part: Expr, place: Span) -> None:
-    """Note the metrics in an expression; `place` is what contains it in the statement.
-
-    What a function asks of its parameter is noted where the function is called.
-    """
-    place = part.span if _inside(part.span, place) else place
-    if isinstance(part, Metric) and part.scenario:
-        text = f"`{part.name}({part.scenario})`"
-        if METRICS[part.name].timed:
-            check.later(place, text)
-        elif _fitted(check, part.scenario):
-            check.later(place, f"{text} with `batch = fit`")
-    for child in affine.children(part):
-        _note_metrics(check, child, place)
-
-
 def _inside(inner: Span, outer: Span) -> bool:
     return inner.source is outer.source and outer.start <= inner.start and inner.end <= outer.end
-
-
-def _fitted(check: Check, name: str) -> bool:
-    entity = check.entities.get(("scenario", name))
-    return entity is not None and isinstance(entity.decl, ir.Scenario) and entity.decl.batch is None
 
 
 # ---- affinity --------------------------------------------------------------------------------

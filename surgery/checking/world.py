@@ -163,7 +163,7 @@ def scenario(check: Check, module: Module, item: ast.Scenario) -> Value:
     on = _on(check, item.machine, scope)
     if values is None or on is None:
         return Failed(item.span)
-    batch = values["batch"]
+    batch, engine = values["batch"], values.get("engine")
     name = module.qualified(item.name.text)
     decl = ir.Scenario(
         item.head,
@@ -172,6 +172,7 @@ def scenario(check: Check, module: Module, item: ast.Scenario) -> Value:
         whole(values["prefill"]),
         whole(values["decode"]),
         None if isinstance(batch, Word) else whole(batch),
+        engine.text if isinstance(engine, Word) else "vllm",
     )
     return Entity(item.head, "scenario", name, decl)
 

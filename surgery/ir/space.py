@@ -16,13 +16,15 @@ class Cost(Struct, frozen=True):
 
     `kv_per_token` and `kv_window` give KV bytes per sequence at any length (`kv_bytes`): in BF16,
     2 * kv_heads * head_dim * 2 bytes per token held, in FP8 half of that; and a window holds no
-    more than its own.
+    more than its own. `block` is what costs so much, which times depend on; `None` is a no-op, or
+    what lies outside of layers.
     """
 
     params: int
     weights: int
     kv_per_token: int = 0
     kv_window: int | None = None
+    block: Block | None = None
 
     def kv_bytes(self, tokens: int) -> int:
         """KV-cache bytes of one sequence of `tokens` tokens."""

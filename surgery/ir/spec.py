@@ -50,7 +50,10 @@ class Machine(Struct, frozen=True):
 
 
 class Scenario(Struct, frozen=True):
-    """A serving load: tokens in, tokens out, sequences at once (`None`: as many as fit)."""
+    """A serving load: tokens in, tokens out, sequences at once (`None`: as many as fit).
+
+    `engine` is who serves: vllm, sglang, or ideal, which reaches every limit of the machine.
+    """
 
     span: Span
     name: str
@@ -58,6 +61,7 @@ class Scenario(Struct, frozen=True):
     prefill: int
     decode: int
     batch: int | None
+    engine: str = "vllm"
 
 
 class Dataset(Struct, frozen=True):

@@ -1,8 +1,8 @@
 """A solution -> what its user should know about it before it is carried out.
 
 In: a problem and its verified solution. Out: warnings: requirements that hold by less than the
-measurement can tell (W0706), and layers whose KV caches share pages poorly (W0802, `pages.py`).
-Changes nothing. Not here: warnings that need no solution (`rules/`).
+measurement or the model can tell (W0706), and layers whose KV caches share pages poorly (W0802,
+`pages.py`). Changes nothing. Not here: warnings that need no solution (`rules/`).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from msgspec.structs import replace
 from surgery import catalog, evaluate
 from surgery.affine import walk
 from surgery.diagnostics import Diagnostic, Help, Label, Sink
-from surgery.expr import Compare, Expr, Logic, ScoreTotal
+from surgery.expr import Compare, Expr, Logic, Metric, ScoreTotal
 from surgery.facts import Context
-from surgery.ir import Candidate, Measured, Requirement
-from surgery.passes import pages
+from surgery.ir import Candidate, Measured, Requirement, Spec
+from surgery.passes import estimates, pages
 from surgery.passes.constrain import Problem
 from surgery.units import significant
 
@@ -30,6 +30,7 @@ def run(problem: Problem, chosen: Sequence[Candidate], sink: Sink) -> None:
     child = problem.result([columns[c.address] for c in chosen])
     for requirement in problem.spec.requirements:
         sink.extend(_tight(requirement, child, chosen, problem.measured))
+        sink.extend(_uncertain(problem.spec, requirement, child))
     sink.extend(pages.findings(problem.spec, problem.columns.space, child.layers, chosen))
 
 
@@ -56,6 +57,33 @@ def _tight(
             (Label(left.span.to(right.span), here, primary=True),),
             notes=(f"the standard error of what is measured here is {significant(noise)}",),
             helps=(Help("measure on more samples, or leave a margin of the standard error"),),
+        )
+
+
+def _uncertain(spec: Spec, requirement: Requirement, child: Context) -> Iterator[Diagnostic]:
+    """W0706 for a time that is nearer to its limit than it is known.
+
+    Not where the parent's own is on the other side: what is wrong in both cancels.
+    """
+    for part in walk(requirement.expr):
+        if not isinstance(part, Compare) or len(part.rest) != 1:
+            continue
+        (_, right), left = part.rest[0], part.first
+        times = [m for m in walk(part) if isinstance(m, Metric) and m.name in estimates.TIMED]
+        if not times or any(metric.parent for metric in times):
+            continue
+        value, limit = evaluate.number(left, child), evaluate.number(right, child)
+        band = max(estimates.band(spec, child, metric) for metric in times)
+        if not limit or abs(limit - value) >= abs(limit) * Fraction(band):
+            continue
+        name = f"`@{requirement.label}`" if requirement.label else "a requirement"
+        slack = f"{float(abs((limit - value) / limit)):.1%}"
+        yield Diagnostic(
+            catalog.W0706,
+            f"{name} holds by less than the error of modelled times",
+            (Label(part.span, f"{slack} to spare in this plan", primary=True),),
+            notes=(f"nine in ten predictions of a time are nearer than {band:.0%}",),
+            helps=(Help("leave a margin, or compare with the same of the parent"),),
         )
 
 

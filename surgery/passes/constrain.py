@@ -12,7 +12,7 @@ which `solve.py` hands to HiGHS without loading cvxpy.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -151,12 +151,21 @@ def one_line(expr: Expr) -> str:
     return " ".join(" ".join(lines).split())
 
 
-def run(spec: Spec, space: Space, measured: Measured, sink: Sink) -> Problem | None:
-    """Lower every requirement and the objective; `None` after reporting what cannot be."""
+def run(
+    spec: Spec,
+    space: Space,
+    measured: Measured,
+    sink: Sink,
+    batches: Mapping[str, int] | None = None,
+) -> Problem | None:
+    """Lower every requirement and the objective; `None` after reporting what cannot be.
+
+    `batches` are those of scenarios with `batch = fit` (`batches.py`).
+    """
     if not _offers_something(space, sink):
         return None
     columns = Columns(space)
-    context = evaluate.parent_context(spec, space.model)
+    context = replace(evaluate.parent_context(spec, space.model), batches=batches or {})
     lowering = Lowering(columns, context, measured)
     clauses: list[Clause] = []
     for index, requirement in enumerate(spec.requirements):

@@ -41,7 +41,7 @@ from surgery.ir import (
     Spec,
     TensorSpec,
 )
-from surgery.passes import cost, expand_facets, expand_findings, fit, share, sharding
+from surgery.passes import cost, expand_facets, expand_findings, fit, sharding, share
 from surgery.passes.expand_facets import NONE, Facets
 from surgery.passes.expand_layers import (
     Combination,

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from surgery import catalog, evaluate, facts
 from surgery.affine import walk
+from surgery.costing import serving
 from surgery.expr import (
     Arith,
     Compare,
@@ -103,7 +104,14 @@ class Lowering(Struct, frozen=True):
     def _settled(self, linear: Linear) -> Linear:
         return linear.settled(self.columns.groups)
 
-    def _metric(self, expr: Metric) -> Linear:
+    def _metric(self, expr: Metric) -> Linear | Ratio:
+        facts.require_batch(expr, self.context)
+        if expr.name == "throughput":
+            # Tokens of all sequences by the time of one request, which adds over blocks.
+            at = facts.setting(expr, (), self.context)
+            bottom = self._metric(replace(expr, name="latency"))
+            assert isinstance(bottom, Linear)
+            return Ratio(constant(serving.tokens(at)), bottom)
         space = self.columns.space
 
         def worth(cost: Cost) -> Fraction:

@@ -1,0 +1,205 @@
+"""Scenarios of a spec on its machines: times and batches of models that are given as costs.
+
+In: `ir.Cost`s (which know their blocks), the model's dimensions, a machine, a scenario. Out: exact
+fractions of seconds that add over costs, so that they can be rows of a linear program; the largest
+batch that fits. Refuses with `Missing` a machine that does not declare what a roofline needs. Not
+here: formulas (`facts.py`), rows (`solving/lower.py`).
+
+What is left out of a batch that fits, because it does not add over layers: the padding of vLLM's
+page groups (W0802 tells of it). Routers and norms count as divided among GPUs, which is less than a
+thousandth of the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fractions import Fraction
+from functools import lru_cache
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+from surgery.costing import device, factors, memory, parallel, terms
+from surgery.costing.factors import Factors
+from surgery.costing.memory import Body, Profile
+from surgery.costing.parallel import Parallel
+from surgery.costing.terms import Load, Stage, Terms, Work
+from surgery.ir import Attention, Cost, Experts, Layer, Machine, Model, Scenario
+
+Time: TypeAlias = Literal["tpot", "ttft"]
+_TICK = 10**15
+"""Times are whole femtoseconds: the same sum in any order."""
+
+NEEDED = ("memory", "bandwidth", "compute")
+
+
+class Missing(Exception):
+    """A machine does not declare `field`, which times need."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(field)
+        self.field = field
+
+
+class Setting(Struct, frozen=True):
+    """A scenario on its machine, for models of one width and vocabulary, with a fixed batch."""
+
+    stage: Stage
+    head: tuple[int, int]
+
+
+def setting(model: Model, machine: Machine, scenario: Scenario, batch: int) -> Setting:
+    """The setting of a scenario with so many sequences."""
+    here, shared = _device(machine), parallel.of(machine)
+    load = Load(
+        scenario.prefill,
+        scenario.decode,
+        float(batch),
+        model.hidden,
+        scenario.engine,
+        chunk=profile(scenario).step or scenario.prefill,
+    )
+    # Reading the head costs the same whether it is tied or not; it is stored in 16 bits.
+    params = model.hidden * model.vocab
+    return Setting(Stage(load, here, shared), (params, 2 * params))
+
+
+def profile(scenario: Scenario) -> Profile:
+    """How the scenario's engine spends memory."""
+    return memory.PROFILES[scenario.engine]
+
+
+def _device(machine: Machine) -> device.Device:
+    fields = dict(machine.fields)
+    for field in NEEDED:
+        if field not in fields:
+            raise Missing(field)
+    return device.of(machine)
+
+
+# ---- times -----------------------------------------------------------------------------------
+
+
+def seconds(costs: Iterable[Cost], at: Setting, time: Time) -> Fraction:
+    """Time per token, or to the first one, of what costs are given; additive."""
+    return sum((_one(cost, at, time) for cost in costs), Fraction(0))
+
+
+@lru_cache(maxsize=65536)
+def _one(cost: Cost, at: Setting, time: Time) -> Fraction:
+    value = _factors(at.stage.load.engine).seconds(terms_of(cost, at, time))
+    return Fraction(round(value * _TICK), _TICK)
+
+
+@lru_cache(maxsize=8)
+def _factors(engine: str) -> Factors:
+    return factors.factors(engine)
+
+
+def terms_of(cost: Cost, at: Setting, time: Time) -> Terms:
+    """What one cost contributes: a block, or what lies outside of layers."""
+    works, stage = (Work(cost.block, cost.params, cost.weights),), at.stage
+    if cost.block is not None:
+        if time == "tpot":
+            parts = (terms.decode(works, stage), terms.mixed(works, stage))
+        else:
+            parts = (terms.prefill(works, stage), terms.decode(works, stage))
+        return terms.total(parts)
+    # A block that is not there weighs nothing; what lies outside of layers always does.
+    return terms.head(*at.head, stage) if cost.params else {}
+
+
+def latency(costs: Iterable[Cost], at: Setting) -> Fraction:
+    """Seconds of one request: its first token and the others."""
+    costs = tuple(costs)
+    others = at.stage.load.decode - 1
+    return seconds(costs, at, "ttft") + others * seconds(costs, at, "tpot")
+
+
+def tokens(at: Setting) -> int:
+    """Tokens out of all sequences in the time of one request."""
+    return round(at.stage.load.batch) * at.stage.load.decode
+
+
+def split(costs: Iterable[Cost], at: Setting, time: Time) -> dict[str, float]:
+    """Seconds by term."""
+    made = terms.total(terms_of(cost, at, time) for cost in costs)
+    return _factors(at.stage.load.engine).split(made)
+
+
+def band(costs: Iterable[Cost], at: Setting, machine: Machine) -> tuple[float, tuple[str, ...]]:
+    """The relative error that 9 in 10 predictions stay below, and kernels nobody measured."""
+    known = factors.fitted()
+    if at.stage.load.engine == "ideal":
+        return 0.0, ()
+    made = terms.total(terms_of(cost, at, "tpot") for cost in costs)
+    strange = factors.unmeasured(made, known.factors)
+    if strange:
+        return known.bands.kernel, strange
+    seen = any(name.rpartition(".")[2] == machine.device for name in known.machines)
+    return (known.bands.measured if seen else known.bands.machine), ()
+
+
+# ---- batches ---------------------------------------------------------------------------------
+
+
+class Needs(Struct, frozen=True):
+    """Bytes on one GPU: of weights, of the KV cache of one sequence; additive."""
+
+    weights: Fraction
+    sequence: Fraction
+
+
+def needs(cost: Cost, machine: Machine, scenario: Scenario) -> Needs:
+    """What a block, or what lies outside of layers, takes on one GPU."""
+    shared = parallel.of(machine)
+    block, stages = cost.block, shared.pipeline
+    if isinstance(block, Experts):
+        held = Fraction(cost.weights, shared.expert * shared.sharing_expert * stages)
+    elif isinstance(block, Attention):
+        # Projections of K and V are copied where KV heads are fewer than GPUs.
+        copies = max(Fraction(1), Fraction(shared.tensor, block.kv_heads))
+        rows = 2 * block.heads + 2 * block.kv_heads
+        part = Fraction(2 * block.heads, rows) + Fraction(2 * block.kv_heads, rows) * copies
+        held = cost.weights * part / shared.tensor / stages
+    else:
+        outside = block is None
+        held = Fraction(cost.weights, shared.tensor * (1 if outside else stages))
+    if not isinstance(block, Attention):
+        return Needs(held, Fraction(0))
+    length = scenario.prefill + scenario.decode
+    made = [Layer(0, block, None)]
+    each = memory.kv_per_sequence(made, length, shared, profile(scenario))
+    return Needs(held, Fraction(each))
+
+
+def room(layers: Iterable[Layer], model: Model, machine: Machine, scenario: Scenario) -> Fraction:
+    """Bytes of one GPU that weights and KV cache may take."""
+    layers, rule, shared = tuple(layers), profile(scenario), parallel.of(machine)
+    body = Body(model.hidden, model.vocab)
+    work = memory.workspace(layers, body, shared, rule) if rule.step else 0
+    return Fraction(_device(machine).memory) * Fraction(rule.utilization) - work
+
+
+def largest(
+    costs: Iterable[Cost],
+    layers: Iterable[Layer],
+    model: Model,
+    machine: Machine,
+    scenario: Scenario,
+) -> int:
+    """The largest batch of the whole machine that fits, 0 if not even one sequence does."""
+    each = [needs(cost, machine, scenario) for cost in costs]
+    shared, rule = parallel.of(machine), profile(scenario)
+    left = room(layers, model, machine, scenario) - sum(need.weights for need in each)
+    sequence = sum((need.sequence for need in each), Fraction(0))
+    if left < sequence or left <= 0:
+        return 0
+    found = int(left // sequence) if sequence else rule.sequences or 1
+    per_copy = found if rule.sequences is None else min(found, rule.sequences)
+    return per_copy * copies(shared)
+
+
+def copies(shared: Parallel) -> int:
+    """Copies of the model, each with a cache of its own."""
+    return shared.data

@@ -1,0 +1,91 @@
+"""What a plan says of times: values per scenario, where they come from, how far to trust them.
+
+In: a solved problem, or the parent. Out: printed metrics `throughput@NAME` and its kin for every
+scenario of which a time is asked, each with its source and its error band: nine in ten predictions
+for points that the model was not fitted to are nearer than that (`costing/data/fitted.json`). Not
+here: sizes, which are exact (`plan.py`), what a figure is made of (`breakdown.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from msgspec.structs import replace
+
+from surgery import affine, facts
+from surgery.costing import serving
+from surgery.expr import Metric
+from surgery.facts import Context
+from surgery.ir import Candidate, Cost, Scenario, Space, Spec
+from surgery.passes import cost
+from surgery.passes.constrain import Problem
+from surgery.units import NUMBER, TIME, TOK_PER_S, Dimension, format_quantity, significant
+
+_SHOWN: Sequence[tuple[str, Dimension]] = (
+    ("throughput", TOK_PER_S),
+    ("latency", TIME),
+    ("ttft", TIME),
+    ("tpot", TIME),
+)
+TIMED = frozenset({"cost", *(name for name, _ in _SHOWN)})
+
+
+def child(problem: Problem, chosen: Sequence[Candidate]) -> tuple[tuple[str, str], ...]:
+    """Metrics of the chosen child, at the batches that were solved for."""
+    index = {c.address: column for column, c in enumerate(problem.columns.candidates)}
+    context = problem.result([index[c.address] for c in chosen])
+    assert context.result is not None
+    return tuple(_of(problem.spec, context, context.result, parent=False))
+
+
+def parent(spec: Spec, space: Space) -> tuple[tuple[str, str], ...]:
+    """The same of the parent, each scenario with a batch of its own where that is to fit."""
+    from surgery.evaluate import parent_context
+
+    context = parent_context(spec, space.model)
+    return tuple(_of(spec, context, cost.parent_costs(space.model), parent=True))
+
+
+def timed(spec: Spec) -> tuple[Scenario, ...]:
+    """The scenarios of which a time is asked."""
+    formulas = [each.expr for each in (*spec.expects, *spec.requirements)]
+    asked = {
+        part.scenario
+        for formula in (*formulas, spec.objective.expr)
+        for part in affine.walk(formula)
+        if isinstance(part, Metric) and part.name in TIMED
+    }
+    return tuple(scenario for scenario in spec.scenarios if scenario.name in asked)
+
+
+def _of(
+    spec: Spec, context: Context, costs: tuple[Cost, ...], *, parent: bool
+) -> Iterator[tuple[str, str]]:
+    for scenario in timed(spec):
+        machine = next(m for m in spec.machines if m.name == scenario.machine)
+        asked = Metric(scenario.span, "tpot", TIME, scenario.name, None, parent)
+        at = facts.setting(asked, costs, context)
+        source = trust(*serving.band(costs, at, machine))
+        yield f"batch@{scenario.name}", str(round(at.stage.load.batch))
+        shown = [*_SHOWN, *([("cost", NUMBER)] if "price" in dict(machine.fields) else [])]
+        for name, dimension in shown:
+            value = facts.metric(replace(asked, name=name, dimension=dimension), context)
+            text = significant(value) if name == "cost" else format_quantity(value, dimension)
+            yield f"{name}@{scenario.name}", f"{text}, {source}"
+
+
+def band(spec: Spec, context: Context, metric: Metric) -> float:
+    """The relative error of a time of the result that 9 in 10 predictions stay below."""
+    assert context.result is not None
+    scenario = next(s for s in spec.scenarios if s.name == metric.scenario)
+    machine = next(m for m in spec.machines if m.name == scenario.machine)
+    found, _ = serving.band(context.result, facts.setting(metric, (), context), machine)
+    return found
+
+
+def trust(band: float, strange: Sequence[str]) -> str:
+    """Source and band of a modelled time: `modelled +-17%`."""
+    if not band:
+        return "at the limits of the machine"
+    what = f"modelled +-{band:.0%}"
+    return f"{what}: no point has {' or '.join(strange)}" if strange else what

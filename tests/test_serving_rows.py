@@ -1,0 +1,220 @@
+"""Times in specs: rows that say what formulas say, batches that fit, what plans tell of them."""
+
+from __future__ import annotations
+
+import shutil
+from fractions import Fraction
+from itertools import product
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from test_gpt_oss_120b import GOLDEN
+
+from surgery import evaluate
+from surgery.costing import serving
+from surgery.diagnostics import Sink
+from surgery.edits import child_layers
+from surgery.grammar.parse import parse, read_source
+from surgery.ir import Candidate, Measured, Space, Spec
+from surgery.passes import batches, check, constrain, cost, estimates, expand, resolve
+
+SPEC = """surg 1
+
+import "std/nvidia.surg" as nvidia
+
+model parent = local("parent")
+
+machine node = 8 * nvidia.h100_sxm { tensor_parallel = 4  price = 2.5 }
+machine one  = 1 * nvidia.h100_sxm MEMORY
+
+scenario long on one { prefill = 64K tok  decode = 64K tok  batch = fit }
+scenario chat on node { prefill = 4K tok  decode = 1K tok  batch = 64 }
+
+dataset text = local("text.jsonl") { take = 4  length = 128K tok  seed = 0 }
+score damage = swap_one(metric: kl(logits), on: text)
+
+choose experts in layers[30..35] {
+  keep
+  retain 96 | 64 by rank_experts("random", text)
+}
+
+choose attention in layers[0..5] where attention is full {
+  keep
+  window 8K tok
+}
+
+WISHES
+
+minimize damage
+"""
+# Layers are worth more or less, but never the same, so that the optimum is one.
+WORTH = {"96": Fraction(1, 100), "64": Fraction(3, 100), "window(8K)": Fraction(2, 100)}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rows") / "work"
+    shutil.copytree(GOLDEN / "parent", folder / "parent")
+    return folder
+
+
+def expanded(place: Path, wishes: str, memory: str = "") -> tuple[Spec, Space, Measured]:
+    path = place / "spec.surg"
+    path.write_text(SPEC.replace("WISHES", wishes).replace("MEMORY", memory), encoding="utf-8")
+    sink = Sink()
+    source = read_source(str(path), sink)
+    assert source is not None
+    spec = check.run(parse(source, sink), sink, {})
+    model = resolve.run(spec, sink, place / "cache") if spec else None
+    space = expand.run(spec, model, sink) if spec and model else None
+    assert spec is not None
+    assert space is not None, sink.found
+    damage = {
+        c.address: float(WORTH.get(c.text, 0) * (1 + c.layer / 50)) if c.changed else 0.0
+        for c in space.candidates
+    }
+    return spec, space, Measured({"damage": damage}, "")
+
+
+def parts(space: Space, pick: int) -> tuple[Candidate, ...]:
+    """Some child: every site takes its candidate number `pick`, or the last one."""
+    return tuple(o.candidates[min(pick, len(o.candidates) - 1)] for o in space.options)
+
+
+METRICS = ("throughput", "latency", "ttft", "tpot", "cost")
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_row_says_what_the_formula_says(place: Path, name: str) -> None:
+    spec, space, measured = expanded(
+        place, f"require @r {name}(chat) <= 99.7% * parent.{name}(chat)"
+    )
+    problem = constrain.run(spec, space, measured, Sink())
+    assert problem is not None
+    index = {c.address: n for n, c in enumerate(problem.columns.candidates)}
+    (clause,) = problem.clauses
+    seen: set[bool] = set()
+    for pick in range(3):
+        chosen = [index[c.address] for c in parts(space, pick)]
+        formula = spec.requirements[0].expr
+        holds = evaluate.holds(formula, problem.result(chosen))
+        assert clause.holds(problem.columns.active(chosen)) is holds
+        seen.add(holds)
+    # A smaller child has a higher throughput and lower times.
+    assert seen == ({False} if name == "throughput" else {True, False})
+
+
+def test_times_of_the_parent_are_those_of_keeping_everything(place: Path) -> None:
+    spec, space, measured = expanded(place, "require @r tpot(chat) <= parent.tpot(chat)")
+    problem = constrain.run(spec, space, measured, Sink())
+    assert problem is not None
+    index = {c.address: n for n, c in enumerate(problem.columns.candidates)}
+    result = problem.result([index[c.address] for c in parts(space, 0)])
+    for name in METRICS:
+        asked = next(p for p in _metrics(spec) if not p.parent)
+        child = replace(asked, name=name)
+        assert evaluate.number(child, result) == evaluate.number(
+            replace(child, parent=True), result
+        )
+
+
+def _metrics(spec: Spec) -> list[evaluate.Metric]:
+    from surgery.affine import walk
+
+    parts = (part for each in spec.requirements for part in walk(each.expr))
+    return [part for part in parts if isinstance(part, evaluate.Metric)]
+
+
+# ---- batches ---------------------------------------------------------------------------------
+
+
+def test_batches_that_fit_agree_with_brute_force(place: Path) -> None:
+    """Every child at every batch that it has room for, against the menu and the solver."""
+    wish = "require @long throughput(long) >= 1.3x * parent.throughput(long)"
+    spec, space, measured = expanded(place, wish, "{ memory = 77GiB }")
+    answer = batches.run(spec, space, measured, Sink())
+    assert answer is not None
+    scenario = next(s for s in spec.scenarios if s.name == "long")
+    machine = next(m for m in spec.machines if m.name == "one")
+    sizes = batches.menu(space, machine, scenario)
+    room = serving.room(space.model.layers, space.model, machine, scenario)
+    parent = evaluate.number(
+        next(p for p in _metrics(spec) if p.parent), evaluate.parent_context(spec, space.model)
+    )
+    best: Fraction | None = None
+    # Damage and cost depend on how many of each kind there are and on which layers: the cheapest
+    # ones of each kind, as damage grows with the layer.
+    for counts in product(range(7), range(7), range(4)):
+        if counts[0] + counts[1] > 6:
+            continue
+        chosen = _cheapest(space, *counts)
+        costs = cost.chosen_costs(space, chosen)
+        layers = child_layers(space.model, chosen)
+        most = serving.largest(costs, layers, space.model, machine, scenario)
+        tried = [n for n in sizes if n <= most]
+        each = [serving.needs(c, machine, scenario) for c in costs]
+        weights = sum((n.weights for n in each), Fraction(0))
+        held = sum((n.sequence for n in each), Fraction(0))
+        assert most == max((n for n in range(200) if weights + n * held <= room and n), default=0)
+        rates = [
+            serving.tokens(at) / serving.latency(costs, at)
+            for at in (serving.setting(space.model, machine, scenario, n) for n in tried)
+        ]
+        if rates and max(rates) >= Fraction(13, 10) * parent:
+            damage = sum(
+                (Fraction(measured.damage["damage"][c.address]) for c in chosen), Fraction(0)
+            )
+            best = damage if best is None else min(best, damage)
+    assert best is not None
+    assert answer.solution.objective == pytest.approx(best, rel=1e-6)
+    assert answer.batches["long"] in sizes
+
+
+def _cheapest(space: Space, halved: int, cut: int, windows: int) -> tuple[Candidate, ...]:
+    """64 experts in the first layers offered, 96 in the next, windows in the first."""
+    wanted: dict[str, int] = {"64": halved, "96": cut, "window(8K)": windows}
+    found: list[Candidate] = []
+    for option in space.options:
+        texts = {c.text: c for c in option.candidates if c.changed}
+        pick = next((t for t in wanted if t in texts and wanted[t] > 0), None)
+        if pick is not None:
+            wanted[pick] -= 1
+        keep = option.keep
+        assert keep is not None
+        found.append(texts[pick] if pick else keep)
+    return tuple(found)
+
+
+def test_a_scenario_that_has_no_room_for_one_sequence(place: Path) -> None:
+    wish = "require @long throughput(long) >= 100 tok/s"
+    spec, space, measured = expanded(place, wish, "{ memory = 60GiB }")
+    sink = Sink()
+    assert batches.run(spec, space, measured, sink) is None
+    (found,) = sink.found
+    assert found.code.id == "E0506"
+    assert found.message == "`long` does not fit on `one`, whatever is chosen"
+    assert found.notes[0].endswith("GiB are missing")
+
+
+# ---- plans -----------------------------------------------------------------------------------
+
+
+def test_a_plan_says_where_its_times_come_from(place: Path) -> None:
+    wish = "require @fast tpot(chat) <= 99% * parent.tpot(chat)"
+    spec, space, measured = expanded(place, wish)
+    answer = batches.run(spec, space, measured, Sink())
+    assert answer is not None
+    said = dict(estimates.child(answer))
+    assert list(said) == [
+        *("batch@chat", "throughput@chat", "latency@chat", "ttft@chat", "tpot@chat", "cost@chat"),
+    ]
+    assert said["batch@chat"] == "64"
+    assert said["tpot@chat"].endswith(" ms, modelled +-22%")
+    before = dict(estimates.parent(spec, space))
+    assert before.keys() == said.keys()
+    ideal = replace(spec, scenarios=tuple(replace(s, engine="ideal") for s in spec.scenarios))
+    told = dict(estimates.parent(ideal, space))
+    assert told["tpot@chat"].endswith(", at the limits of the machine")
+    strange = replace(spec, scenarios=tuple(replace(s, engine="sglang") for s in spec.scenarios))
+    assert "no point has moe.sglang.w4" in dict(estimates.parent(strange, space))["tpot@chat"]
