@@ -21,6 +21,7 @@ from surgery.progress import Progress, silent
 from surgery.solving.outcome import Proof
 
 if TYPE_CHECKING:
+    from surgery.passes.breakdown import Breakdown
     from surgery.passes.constrain import Problem
     from surgery.passes.emit import Emitted
     from surgery.passes.exchange import Known
@@ -136,6 +137,22 @@ def plan(path: str, sink: Sink, options: Options) -> Planned | None:
     """Everything up to a plan; measures what the library lacks."""
     try:
         return _planned(path, _Run(sink, options))
+    except Halt:
+        return None
+
+
+def costs(
+    path: str, sink: Sink, options: Options, plan: Path, layer: int | None
+) -> tuple[Breakdown, ...] | None:
+    """What the times and bytes of a plan of the spec at `path` are made of."""
+    from surgery import plan as plans
+    from surgery.passes import breakdown
+
+    run = _Run(sink, options)
+    try:
+        found = run.step("plan", lambda: plans.read(plan))
+        spec, space = _expanded(path, run, None)
+        return run.step("costs", lambda: breakdown.run(found, spec, space, layer))
     except Halt:
         return None
 

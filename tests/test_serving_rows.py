@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from fractions import Fraction
 from itertools import product
@@ -11,13 +12,24 @@ import pytest
 from msgspec.structs import replace
 from test_gpt_oss_120b import GOLDEN
 
-from surgery import evaluate
+from surgery import evaluate, lockfile
+from surgery.cli import main
 from surgery.costing import serving
 from surgery.diagnostics import Sink
 from surgery.edits import child_layers
 from surgery.grammar.parse import parse, read_source
 from surgery.ir import Candidate, Measured, Space, Spec
-from surgery.passes import batches, check, constrain, cost, estimates, expand, resolve
+from surgery.passes import (
+    batches,
+    breakdown,
+    check,
+    constrain,
+    cost,
+    estimates,
+    expand,
+    resolve,
+    solve,
+)
 
 SPEC = """surg 1
 
@@ -74,7 +86,7 @@ def expanded(place: Path, wishes: str, memory: str = "") -> tuple[Spec, Space, M
         c.address: float(WORTH.get(c.text, 0) * (1 + c.layer / 50)) if c.changed else 0.0
         for c in space.candidates
     }
-    return spec, space, Measured({"damage": damage}, "")
+    return spec, space, Measured({"damage": damage}, "0" * 64)
 
 
 def parts(space: Space, pick: int) -> tuple[Candidate, ...]:
@@ -218,3 +230,44 @@ def test_a_plan_says_where_its_times_come_from(place: Path) -> None:
     assert told["tpot@chat"].endswith(", at the limits of the machine")
     strange = replace(spec, scenarios=tuple(replace(s, engine="sglang") for s in spec.scenarios))
     assert "no point has moe.sglang.w4" in dict(estimates.parent(strange, space))["tpot@chat"]
+
+
+def test_costs_add_up_to_what_the_plan_says(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wish = "require @fast tpot(chat) <= 99% * parent.tpot(chat)"
+    spec, space, measured = expanded(place, wish)
+    answer = batches.run(spec, space, measured, Sink())
+    assert answer is not None
+    plan = solve.record(answer.problem, answer.solution)
+    plan = replace(plan, metrics=(*plan.metrics, *estimates.child(answer)))
+    (found,) = breakdown.run(plan, spec, space, None)
+    tpot = Fraction(dict(plan.metrics)["tpot@chat"].split(" ms")[0]) / 1000
+    assert sum(line.seconds for line in found.tpot) == pytest.approx(float(tpot), rel=1e-3)
+    assert sum(line.part for line in found.tpot) == pytest.approx(1)
+    for line in found.tpot:
+        assert line.seconds == pytest.approx(line.limit * line.factor)
+    assert [line.seconds for line in found.tpot] == sorted(
+        (line.seconds for line in found.tpot), reverse=True
+    )
+    # Layers and what lies outside of them are the whole.
+    layers = [breakdown.run(plan, spec, space, n)[0] for n in range(36)]
+    parts = {line.term: sum(_of(each, line.term) for each in layers) for line in found.tpot}
+    outside = {"sequence.vllm", "step", "gemm.memory", "gemm.compute"}
+    for line in found.tpot:
+        if line.term not in outside:
+            assert parts[line.term] == pytest.approx(line.seconds), line.term
+    assert sum(each.kv for each in layers) == pytest.approx(found.kv, abs=36)
+    (place / "a.plan").write_text(lockfile.text(plan), encoding="utf-8")
+    arguments = ["show", str(place / "a.plan"), "--costs", str(place / "spec.surg")]
+    assert main(arguments) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("chat: 64 sequences of 4K + 1K tok, vllm on `node` (modelled +-22%)")
+    assert main([*arguments, "--layer", "19", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["costs"]
+    assert row["layer"] == 19
+    assert main(["show", str(place / "a.plan"), "--layer", "1"]) == 2
+
+
+def _of(found: breakdown.Breakdown, term: str) -> float:
+    return sum(line.seconds for line in found.tpot if line.term == term)

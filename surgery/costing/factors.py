@@ -23,6 +23,9 @@ LIMITS = (".memory", ".compute", ".bytes", "activation")
 FLOOR = 1 / 0.95
 """No kernel is known to reach more than 95 % of the memory or compute of a data sheet."""
 
+SWITCHED = 0.5
+"""A switch that adds up what passes it moves half of what a ring does."""
+
 
 class Factor(Struct, frozen=True):
     """A factor with the interval that 90 % of resampled fits lie in."""
@@ -62,8 +65,6 @@ class Factors(Struct, frozen=True):
         found = self.values.get(name)
         if found is not None:
             return found
-        if ".".join(name.split(".")[1:2]) == "ideal":
-            return 1.0 if name.endswith(LIMITS) else 0.0
         others = [self.values[other] for other in self._like(name)]
         if others:
             return sum(others) / len(others)
@@ -91,6 +92,8 @@ class Ideal(Factors, frozen=True):
 
     def of(self, name: str) -> float:
         """1 for limits, 0 for launches."""
+        if name.endswith(".bytes"):
+            return SWITCHED
         return 1.0 if name.endswith(LIMITS) else 0.0
 
 

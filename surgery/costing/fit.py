@@ -21,7 +21,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from surgery.costing.factors import FLOOR
+from surgery.costing.factors import FLOOR, SWITCHED
 from surgery.costing.terms import Terms
 
 RIDGE = 0.003
@@ -46,6 +46,8 @@ def matrix(terms: Sequence[Terms], names: Sequence[str]) -> _Array:
 
 def floor(name: str) -> float:
     """The least factor that a term can have."""
+    if name.endswith(".bytes"):
+        return SWITCHED
     return FLOOR if name.endswith((".memory", ".compute")) else 0.0
 
 
