@@ -115,6 +115,9 @@ E0415 = _code("E0415", "ambiguous-candidate", "alternatives that a plan could no
 E0416 = _code("E0416", "beyond-context", "a length is beyond the model's context")
 E0417 = _code("E0417", "indivisible-experts", "experts that GPUs cannot share, each whole ones")
 E0418 = _code("E0418", "uneven-sharing", "layers that the GPUs of a machine cannot share")
+E0421 = _code("E0421", "packed-experts", "packed experts cannot be averaged", Safety.DISPLAY)
+E0422 = _code("E0422", "fixed-rope", "a rotary embedding without a YaRN factor")
+E0423 = _code("E0423", "no-linear-block", "a block that cannot become linear", Safety.DISPLAY)
 
 # ---- 05 requirements -------------------------------------------------------------------------
 

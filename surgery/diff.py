@@ -70,7 +70,7 @@ class PlanDiff(Struct, frozen=True):
     @property
     def same_decisions(self) -> bool:
         """Whether both plans decide the same, artefacts included."""
-        return not self.decisions
+        return not self.decisions and self.pair("rope")[0] == self.pair("rope")[1]
 
     @property
     def decisions(self) -> tuple[Change, ...]:
@@ -141,11 +141,15 @@ def _facts(plan: Plan) -> dict[str, str]:
     }
     if plan.stated is not None:
         facts["stated"] = plan.stated
+    if plan.rope:
+        facts["rope"] = plan.rope
     for d in plan.decisions:
         place = lockfile.address(d.layer, d.site)
         facts[place] = lockfile.value_text(d)
         if d.kept is not None:
             facts[f"kept.{place}"] = lockfile.ranges(d.kept)
+        if d.merged is not None:
+            facts[f"merged.{place}"] = d.merged.text
         if d.scales is not None:
             facts[f"scales.{place}"] = lockfile.scales_text(d.scales)
     facts |= {f"table.{name}": digest for name, digest in plan.tables}
@@ -163,9 +167,19 @@ def _facts(plan: Plan) -> dict[str, str]:
 def _order(address: str) -> tuple[int, int, int, tuple[int, str], str, int]:
     """Provenance, decisions, evidence, kept lists, scales: the order of the file."""
     head, _, rest = address.partition(".")
-    rank = ("decision", "stated", *_BARE, "layer", "solver", "objective", "require", "metric")
+    rank = (
+        "decision",
+        "stated",
+        *_BARE,
+        "rope",
+        "layer",
+        "solver",
+        "objective",
+        "require",
+        "metric",
+    )
     section = rank.index(head) if head in rank else len(rank)
-    if head in ("layer", "kept", "scales"):
+    if head in ("layer", "kept", "merged", "scales"):
         layer, site = rest.removeprefix("layer.").split(".")
         sites = [s.value for s in lockfile.SITES]
         return (section, int(layer), sites.index(site), (0, ""), "", 0)
@@ -185,6 +199,7 @@ def _text(facts: Mapping[str, str]) -> str:
     solver: list[str] = []
     evidence: list[str] = []
     kept: list[str] = []
+    shared = [f"apply rope factor={facts['rope']}"] if "rope" in facts else []
     for address in sorted(facts, key=_order):
         head, _, rest = address.partition(".")
         value = facts[address]
@@ -199,7 +214,7 @@ def _text(facts: Mapping[str, str]) -> str:
             case "layer":
                 number, _, site = rest.partition(".")
                 layers.setdefault(number, []).append(f"{site}={value}")
-            case "kept" | "scales":
+            case "kept" | "merged" | "scales":
                 kept.append(f"{head} {rest} {value}")
             case "solver":
                 solver.append(f"{rest}={value}")
@@ -210,7 +225,10 @@ def _text(facts: Mapping[str, str]) -> str:
             case _:
                 pass
     decided = [f"layer {number} {' '.join(sites)}" for number, sites in layers.items()]
-    return "\n".join([*lines, *decided, "solver " + " ".join(solver), *evidence, *kept]) + "\n"
+    return (
+        "\n".join([*lines, *shared, *decided, "solver " + " ".join(solver), *evidence, *kept])
+        + "\n"
+    )
 
 
 # ---- operations and reasons ------------------------------------------------------------------

@@ -18,7 +18,18 @@ from surgery.costing import parallel, serving
 from surgery.costing.serving import Setting
 from surgery.diagnostics import Code, Diagnostic, Help, Label, Sink, Stop
 from surgery.expr import Fact, Is, LayerFact, MachineFact, Metric, ScoreTotal
-from surgery.ir import Attention, Cost, Experts, Ffn, Layer, Machine, Model, Scenario, Spec
+from surgery.ir import (
+    Attention,
+    Cost,
+    Experts,
+    Ffn,
+    Layer,
+    Linear,
+    Machine,
+    Model,
+    Scenario,
+    Spec,
+)
 from surgery.source import Span
 from surgery.units import format_bytes
 
@@ -277,7 +288,7 @@ def score_total(wanted: ScoreTotal, context: Context) -> Fraction:
 
 def _mlp_fact(layer: Layer, name: str) -> int | None:
     match layer.mlp, name:
-        case None, ("experts" | "active" | "width"):
+        case ((None | Linear()), ("experts" | "active" | "width")):
             return 0
         case ((Ffn(width=value) | Experts(width=value)), "width"):
             return value
@@ -306,7 +317,7 @@ def _attention_fact(attention: Attention | None, name: str) -> int | None:
 
 
 def layer_fact(fact: LayerFact, context: Context) -> Fraction:
-    """A property of the layer at hand. A block that is not there (no-op) counts 0 of everything.
+    """A property of the layer at hand. A block that is gone, or linear, counts 0 of everything.
 
     Raises `Stop` (E0205) for the window of full attention and the experts of a dense layer.
     """
@@ -316,7 +327,7 @@ def layer_fact(fact: LayerFact, context: Context) -> Fraction:
     if fact.name == "index":
         return Fraction(layer.index)
     if fact.name in ("heads", "kv_heads", "window"):
-        value = _attention_fact(layer.attention, fact.name)
+        value = _attention_fact(layer.attends, fact.name)
         here, test = "its attention is full", "attention is window"
     else:
         value = _mlp_fact(layer, fact.name)
@@ -329,16 +340,16 @@ def layer_fact(fact: LayerFact, context: Context) -> Fraction:
 
 
 _TESTS: Mapping[tuple[str, str], Callable[[Layer], bool]] = {
-    ("attention", "full"): lambda n: n.attention is not None and n.attention.window is None,
-    ("attention", "window"): lambda n: n.attention is not None and n.attention.window is not None,
+    ("attention", "full"): lambda n: n.attends is not None and n.attends.window is None,
+    ("attention", "window"): lambda n: n.attends is not None and n.attends.window is not None,
     ("attention", "noop"): lambda n: n.attention is None,
-    ("attention", "linear"): lambda _n: False,  # no edit makes linear blocks yet
+    ("attention", "linear"): lambda n: isinstance(n.attention, Linear),
     ("ffn", "dense"): lambda n: isinstance(n.mlp, Ffn),
     ("ffn", "noop"): lambda n: n.mlp is None,
-    ("ffn", "linear"): lambda _n: False,
+    ("ffn", "linear"): lambda n: isinstance(n.mlp, Linear),
     ("experts", "moe"): lambda n: isinstance(n.mlp, Experts),
-    ("kv_cache", "bf16"): lambda n: n.attention is not None and n.attention.kv_dtype == "bf16",
-    ("kv_cache", "fp8"): lambda n: n.attention is not None and n.attention.kv_dtype == "fp8_e4m3",
+    ("kv_cache", "bf16"): lambda n: n.attends is not None and n.attends.kv_dtype == "bf16",
+    ("kv_cache", "fp8"): lambda n: n.attends is not None and n.attends.kv_dtype == "fp8_e4m3",
 }
 
 

@@ -21,7 +21,7 @@ from msgspec.structs import asdict, replace
 from surgery import catalog, sizes
 from surgery.arch.cache import cached, scaled_layers
 from surgery.diagnostics import Stop
-from surgery.ir import Attention, Experts, Ffn, Layer, Model, Site, TensorSpec
+from surgery.ir import Attention, Experts, Ffn, Layer, Linear, Model, Site, TensorSpec
 from surgery.passes.resolve import read_config, read_model
 from surgery.sources.fetched import Fetched
 from surgery.tensors.headers import Stored, open_checkpoint
@@ -132,17 +132,19 @@ def _row(layer: int, blocks: tuple[str, str], tensors: Sequence[TensorSpec], kv:
     return Row(layer, *blocks, params, weights, kv, tuple(sorted({t.dtype for t in tensors})))
 
 
-def _attention(block: Attention | None) -> str:
-    if block is None:
-        return "no attention"
+def _attention(block: Attention | Linear | None) -> str:
+    if not isinstance(block, Attention):
+        return "no attention" if block is None else "linear"
     sees = "full" if block.window is None else f"window {format_tokens(block.window)} tok"
     sees += f" and the first {block.sinks}" if block.sinks else ""
     cached = "" if block.kv_dtype == "bf16" else " in FP8"
     return f"{sees}, {block.heads} heads, {block.kv_heads} KV, of {block.head_dim}{cached}"
 
 
-def _mlp(block: Ffn | Experts | None) -> str:
+def _mlp(block: Ffn | Experts | Linear | None) -> str:
     match block:
+        case Linear():
+            return "linear"
         case None:
             return "no FFN"
         case Ffn(width=width):

@@ -4,9 +4,9 @@ In: `Plan`, or the text of one. Out: canonical text (same plan, same bytes), or 
 an unknown version, key or shape with E0808 at the line: a lock file is no configuration. Not
 here: JSON and how a plan comes about (`plan.py`).
 
-Four paragraphs, by volatility: provenance, decisions, evidence, kept lists and scales. Fields are
-separated by one space and never aligned across rows, so that one changed layer is one changed line.
-Texts of candidates contain neither blanks nor `#`.
+Four paragraphs, by volatility: provenance, decisions, evidence, kept lists with groups and scales.
+Fields are separated by one space and never aligned across rows, so that one changed layer is one
+changed line. Texts of candidates contain neither blanks nor `#`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Help, Label, Stop
-from surgery.ir import Decision, Evidence, Plan, Scales, Site
+from surgery.ir import Decision, Evidence, Plan, Scales, Site, merging_of
 from surgery.source import Source, Span
 from surgery.units import float32, format_scale
 
@@ -40,6 +40,7 @@ _HASH = re.compile(rf"sha256:([0-9a-f]{{{DIGEST}}})")
 _NAMED = re.compile(rf"(.*\S) {_HASH.pattern}")
 _SITE = re.compile(rf"([a-z]+)=([^\s#=]+)(?:#([0-9a-f]{{{ARTEFACT}}}))?")
 _LAYER = re.compile(r"layer ([0-9]{2}|[1-9][0-9]{2,5})((?: \S+)+)")
+_ROPE = re.compile(r"apply rope factor=([1-9][0-9]{0,8}(?:\.[0-9]{1,17})?)")
 _EVIDENCE = re.compile(r"(@\S+) (.+?) (<=|>=|==|<|>) (.+)")
 _SCALED = re.compile(r"layer\.([0-9]{2,6})\.([a-z]+) (\S+ \S+)")
 _NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,14})?(?:e[-+][0-9]{2})?"
@@ -78,14 +79,20 @@ def text(plan: Plan) -> str:
         for d in plan.decisions
         if d.scales
     )
-    paragraphs = (provenance, decision_lines(plan), evidence, (*kept, *scales))
+    merged = tuple(
+        f"merged {address(d.layer, d.site)} {d.merged.text}" for d in plan.decisions if d.merged
+    )
+    paragraphs = (provenance, decision_lines(plan), evidence, (*kept, *merged, *scales))
     return "\n\n".join("\n".join(lines) for lines in paragraphs if lines) + "\n"
 
 
 def decision_lines(plan: Plan) -> tuple[str, ...]:
-    """The decisions paragraph: one line per layer, sites in their fixed order."""
+    """The decisions paragraph: what all layers share, then one line per layer, sites in order."""
     by_layer = groupby(plan.decisions, key=lambda d: d.layer)
-    return tuple(f"layer {n:02} " + " ".join(map(_site_text, sites)) for n, sites in by_layer)
+    shared = (f"apply rope factor={plan.rope}",) if plan.rope else ()
+    return shared + tuple(
+        f"layer {n:02} " + " ".join(map(_site_text, sites)) for n, sites in by_layer
+    )
 
 
 def decision(plan: Plan) -> str:
@@ -222,6 +229,7 @@ class _Reader(Struct):
     requirements: list[Evidence] = field(default_factory=list[Evidence])
     metrics: dict[str, str] = field(default_factory=dict[str, str])
     tables: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    rope: str = ""
 
     def plan(self) -> Plan:
         self.number = 1
@@ -245,8 +253,8 @@ class _Reader(Struct):
     def read(self, line: str) -> None:
         key, _, rest = line.partition(" ")
         match key:
-            case "layer":
-                self.layer(line)
+            case "apply" | "layer":
+                {"apply": self.apply, "layer": self.layer}[key](line)
             case "require":
                 label, value, op, limit = self.match(_EVIDENCE, rest, "@label value <= limit")
                 self.requirements.append(Evidence(label, value, op, limit))
@@ -255,10 +263,8 @@ class _Reader(Struct):
                 if name in self.metrics:
                     self.refuse(f"the metric `{name}` appears twice", "again here")
                 self.metrics[name] = value
-            case "kept":
-                self.kept(rest)
-            case "scales":
-                self.scales(rest)
+            case "kept" | "merged" | "scales":
+                {"kept": self.kept, "merged": self.merged, "scales": self.scales}[key](rest)
             case "table":
                 shape = f"name sha256:<{DIGEST} hex digits>"
                 name, digest = self.match(_NAMED, rest.lstrip(" "), shape)
@@ -284,6 +290,11 @@ class _Reader(Struct):
         elif not value:
             self.refuse(f"`{key}` is empty", "a value is expected here")
 
+    def apply(self, line: str) -> None:
+        if self.decisions or self.rope:
+            self.refuse("what all layers share comes first, and once", "not expected here")
+        (self.rope,) = self.match(_ROPE, line, "apply rope factor=64")
+
     def layer(self, line: str) -> None:
         number, rest = self.match(_LAYER, line, "layer 00 site=text ...")
         layer = int(number)
@@ -308,6 +319,16 @@ class _Reader(Struct):
         if kept is None:
             self.refuse("a kept list is not canonical", "ascending, runs joined: `0-5,9`")
         self.decisions[place] = replace(self.decisions[place], kept=kept)
+
+    def merged(self, rest: str) -> None:
+        layer, site, told = self.match(_KEPT, rest, "layer.00.site 0*7+5*2,1*3")
+        place = next((p for p in self.decisions if address(*p) == f"layer.{layer}.{site}"), None)
+        if place is None or self.decisions[place].merged is not None:
+            self.refuse(f"no decision for `layer.{layer}.{site}`", "or told twice")
+        found = merging_of(told)
+        if found is None:
+            self.refuse("groups are not canonical", "every expert once: `0*7+5*2,1*3`")
+        self.decisions[place] = replace(self.decisions[place], merged=found)
 
     def scales(self, rest: str) -> None:
         layer, site, told = self.match(_SCALED, rest, "layer.00.site 0.01 0.02")
@@ -335,6 +356,7 @@ class _Reader(Struct):
             requirements=tuple(self.requirements),
             metrics=tuple(self.metrics.items()),
             tables=tuple(self.tables),
+            rope=self.rope,
         )
         stated = fields["decision"].removeprefix("sha256:")
         agrees = decision(plan).startswith(stated)

@@ -1,4 +1,4 @@
-"""What a child tensor is made of: one parent tensor and one operation, or one measured number.
+"""What a child tensor is made of: parent tensors and one operation, or one measured number.
 
 In: decisions of `edits/`. Out: `Output`, which `tensors/stream.py` streams to disk, `scoring/`
 loads into memory, and the provenance manifest lists. The set is closed and every operation is
@@ -45,6 +45,40 @@ class TakeEach(Struct, frozen=True):
     unit: int = 1
 
 
+class Merge(Struct, frozen=True):
+    """Axis 0 holds experts; slice n of the result is the weighted mean of group n.
+
+    A group is (index, weight) pairs. Sum of weight / sum of weights (rounded to float32) times
+    slice, in float32 and in the order given, rounded once to the parent's dtype (to nearest, ties
+    to even); a group of one is that slice, bit for bit.
+    """
+
+    source: str
+    groups: tuple[tuple[tuple[int, int], ...], ...]
+
+
+class Blend(Struct, frozen=True):
+    """The weighted mean of several tensors of one shape and dtype, as in `Merge`.
+
+    `parts` are (tensor, weight) pairs, two or more.
+    """
+
+    parts: tuple[tuple[str, int], ...]
+
+
+class Product(Struct, frozen=True):
+    """The matrix product of two tensors: [rows, k] x [k, columns], in the dtype of `left`.
+
+    With a `head_dim`, k of `left` are heads of that size, and `right` may hold fewer: neighbouring
+    heads of `left` share one of `right`. Both are split into parts whose products add up exactly in
+    float64, so that no order of summation shows; rounded once to the parent's dtype.
+    """
+
+    left: str
+    right: str
+    head_dim: int = 0
+
+
 class MeanHeads(Struct, frozen=True):
     """Axis 0 holds heads of `head_dim` rows; neighbours are averaged into `heads` heads.
 
@@ -84,13 +118,16 @@ class Pad(Struct, frozen=True):
     fill: float = 0.0
 
 
-Cut: TypeAlias = Copy | Take | TakeEach | MeanHeads
+Cut: TypeAlias = Copy | Take | TakeEach | Merge | MeanHeads
 """What is made of a parent tensor, without a change of its dtype, for a child."""
 
 Growth: TypeAlias = Unpack | Pad
 """What is made of a child's tensor for a twin of it."""
 
-TensorOp: TypeAlias = Cut | Constant | Growth
+Joint: TypeAlias = Blend | Product
+"""What is made of several parent tensors."""
+
+TensorOp: TypeAlias = Cut | Joint | Constant | Growth
 
 
 class Output(Struct, frozen=True):

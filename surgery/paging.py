@@ -47,7 +47,7 @@ def kinds(layers: Iterable[Layer]) -> tuple[Kind, ...]:
     """The kinds of KV cache of a model: full attention first, then by falling window."""
     alike: dict[tuple[object, ...], Attention] = {}
     counts: Counter[tuple[object, ...]] = Counter()
-    for attention in (layer.attention for layer in layers):
+    for attention in (layer.attends for layer in layers):
         if attention is not None:
             # Heads and dtype: a page then holds another number of tokens, which takes a group, too.
             key = (attention.kv_heads, attention.head_dim, attention.held, attention.kv_dtype)

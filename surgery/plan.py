@@ -32,11 +32,13 @@ from surgery.ir import (
     Decision,
     Evidence,
     Measured,
+    Merging,
     Plan,
     Scales,
     Site,
     Space,
     Spec,
+    merging_of,
 )
 from surgery.lockfile import ARTEFACT, address, canonical, decision, parse, short, text
 from surgery.units import format_bytes, format_params, format_tokens, significant
@@ -84,7 +86,8 @@ def build(
         library=measured.digest,
         toolchain=toolchain,
         decisions=tuple(
-            Decision(c.layer, c.site, c.text, c.artefact, c.kept, c.scales) for c in chosen
+            Decision(c.layer, c.site, c.text, c.artefact, c.kept, c.scales, c.merged)
+            for c in chosen
         ),
         solver=solver,
         objective=objective,
@@ -93,6 +96,7 @@ def build(
             *sizes((space.fixed, *(c.cost for c in chosen)), space.model.context),
             *_scores(measured, chosen),
         ),
+        rope=spec.rope.text if spec.rope else "",
     )
     return canonical(plan)
 
@@ -141,7 +145,7 @@ def chosen(plan: Plan, space: Space) -> tuple[Candidate, ...]:
         match = next((c for c in same if c.changed is edited), same[0] if same else None)
         if match is None:
             raise _stale(plan, f"the spec offers no `{decision.text}` for `{where}`")
-        told = replace(match, kept=decision.kept, scales=decision.scales)
+        told = replace(match, kept=decision.kept, scales=decision.scales, merged=decision.merged)
         found.append(replace(told, artefact=_artefact(match, decision)))
     return tuple(found)
 
@@ -189,6 +193,7 @@ def to_json(plan: Plan) -> str:
         "library": plan.library,
         "tables": dict(plan.tables),
         "toolchain": plan.toolchain,
+        **({"rope": plan.rope} if plan.rope else {}),
         "decisions": [_decision_json(d) for d in plan.decisions],
         "solver": dict(plan.solver),
         "objective": {"text": plan.objective[0], "value": plan.objective[1]},
@@ -199,10 +204,12 @@ def to_json(plan: Plan) -> str:
 
 
 def _decision_json(decided: Decision) -> dict[str, object]:
-    """One decision; `scales` only where there are any."""
+    """One decision; `scales` and `merged` only where there are any."""
     made: dict[str, object] = {**asdict(decided), "site": decided.site.value}
-    del made["scales"]
+    del made["scales"], made["merged"]
     scales = decided.scales
+    if decided.merged is not None:
+        made["merged"] = decided.merged.text
     return made if scales is None else made | {"scales": {"k": scales.k, "v": scales.v}}
 
 
@@ -223,7 +230,7 @@ def from_json(content: str, name: str = "<json>") -> Plan:
 def _plan_of(data: Mapping[str, object]) -> Plan:
     known = {"format_version", "decision", "stated", "spec", "parent", "library", "toolchain"}
     known |= {"decisions", "solver", "objective", "requirements", "metrics", "tables"}
-    if set(data) != known:
+    if set(data) - {"rope"} != known:
         raise KeyError(", ".join(sorted(set(data) ^ known)))
     spec, parent, objective = (_texts(data[key]) for key in ("spec", "parent", "objective"))
     stated = data["stated"]
@@ -239,6 +246,7 @@ def _plan_of(data: Mapping[str, object]) -> Plan:
         metrics=tuple(_texts(data["metrics"]).items()),
         stated=None if stated is None else str(stated),
         tables=tuple(_texts(data["tables"]).items()),
+        rope=str(data.get("rope", "")),
     )
 
 
@@ -252,7 +260,15 @@ def _decision_of(data: object) -> Decision:
         artefact=str(found["artefact"]),
         kept=None if kept is None else tuple(int(n) for n in cast("list[int]", kept)),
         scales=None if scales is None else Scales(float(scales["k"]), float(scales["v"])),
+        merged=_merging_of(found.get("merged")),
     )
+
+
+def _merging_of(text: object) -> Merging | None:
+    found = merging_of(str(text))
+    if text is not None and found is None:
+        raise ValueError(f"{text!r} is no merging")
+    return found
 
 
 def _texts(data: object) -> dict[str, str]:

@@ -41,6 +41,8 @@ def plan_text(plan: Plan, parent: Mapping[str, str] | None = None) -> str:
     if plan.stated is not None:
         blocks.insert(0, _edited_by_hand(plan, plan.stated))
     sites = [line for site in SITES for line in _site_lines(plan, site)]
+    if plan.rope:
+        sites.append(f"  {'rope':<11}YaRN factor {plan.rope} in all layers")
     blocks += ["\n".join(sites)] if sites else []
     metrics = metric_rows(plan, parent)
     blocks.append(table(metrics, "<>>>"[: len(metrics[0])]))
@@ -168,6 +170,10 @@ def _provenance(difference: PlanDiff) -> list[str]:
         what = "changed" if before and after else "added" if after else "removed"
         if before != after:
             lines.append(f"  {'table':<11}{what:<10} {key.removeprefix('table.')}")
+    before, after = difference.pair("rope")
+    if before != after:
+        told = (f"YaRN factor {text}" if text else "the parent's" for text in (before, after))
+        lines.append(f"  {'rope':<11}{' -> '.join(told)}")
     stated = difference.pair("stated")
     if any(stated):
         lines.append("  edited     by hand, evidence is that from before")

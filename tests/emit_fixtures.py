@@ -19,7 +19,9 @@ from surgery.diagnostics import Sink
 from surgery.grammar import parse
 from surgery.ir import Candidate, Measured, Model, Plan, Site, SiteOptions, Space, Spec
 from surgery.passes import check, emit, expand, resolve
+from surgery.scoring import clusters
 from surgery.scoring import model as scoring
+from surgery.scoring.arrays import numbers
 
 LLAMA = """surg 1
 
@@ -257,6 +259,12 @@ def _pick(model: Model, text: str | None, option: SiteOptions) -> Candidate:
     grain, whole = edits.grain(model, option.layer, edit), edit.selects.whole(block)
     size = edits.argument(found.alternative)
     generator = torch.Generator().manual_seed(option.layer)
+    if edit.merge is not None:
+        places = torch.rand(whole, 1, generator=generator)
+        tokens = torch.randint(0, 99, (whole,), generator=generator)
+        far = torch.cdist(places, places).flatten()
+        groups = clusters.merging(numbers(far), numbers(tokens), size)
+        return edits.merged(model, found, groups)
     kept: list[int] = []
     for group in range(edit.selects.groups(block)):
         order = torch.randperm(whole // grain, generator=generator)[: size // grain]

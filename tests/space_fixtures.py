@@ -156,6 +156,11 @@ def alternative(
     return Alternative(span(line), edit, amount, by, init, None, when)
 
 
+def ready_inits(inits: tuple[str, ...]) -> tuple[str, ...]:
+    """Initialisers without the one that checks and has no back end yet."""
+    return tuple(name for name in inits if name != "least_squares")
+
+
 KEEP = alternative("keep")
 
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 from msgspec.structs import replace
-from space_fixtures import KEEP, alternative, gpt_oss, smollm
+from space_fixtures import KEEP, alternative, gpt_oss, ready_inits, smollm
 
 from surgery import edits
 from surgery.checking.tables import EDITS as RULES
@@ -146,7 +146,7 @@ def test_clauses_that_an_edit_does_not_take_are_no_user_mistakes(
 
 def test_the_checker_and_the_registry_know_the_same_edits() -> None:
     ready = {
-        (site, rule.name, bool(rule.value), bool(rule.rankings), rule.inits)
+        (site, rule.name, bool(rule.value), bool(rule.rankings), ready_inits(rule.inits))
         for site in READY_SITES
         for rule in RULES[site]
         if rule.ready
@@ -156,7 +156,7 @@ def test_the_checker_and_the_registry_know_the_same_edits() -> None:
 
 
 def test_which_edits_select() -> None:
-    assert {e.name for e in edits.EDITS if edits.selects(e.name)} == {"width", "retain"}
+    assert {e.name for e in edits.EDITS if edits.selects(e.name)} == {"width", "retain", "merge"}
     assert not edits.selects("keep")
     assert edits.find(Site.EXPERTS, "noop") is None
 

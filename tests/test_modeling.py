@@ -341,9 +341,9 @@ def test_nemotron_blocks_read_as_attributes_and_widths_from_ffn_mult() -> None:
     found = config.get_llama_config_for_layer(0)
     assert found.intermediate_size == 14336
     assert found.num_key_value_heads == 16
-    linear = [{"attention": attention | {"replace_with_linear": True}, "ffn": {"no_op": True}}]
-    with pytest.raises(Exception, match="replace_with_linear"):
-        DeciLMConfig(**sizes, block_configs=linear)
+    sparse = [{"attention": attention | {"sparsify": [1]}, "ffn": {"no_op": True}}]
+    with pytest.raises(Exception, match="sparsify"):
+        DeciLMConfig(**sizes, block_configs=sparse)
 
 
 @pytest.mark.parametrize("wrapped", [True, False])

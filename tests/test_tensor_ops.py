@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import tensors_fixtures as made
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surgery.diagnostics import Stop
-from surgery.ops import Copy, MeanHeads, Pad, Take, TakeEach, TensorOp, Unpack
+from surgery.ops import Blend, Copy, MeanHeads, Merge, Pad, Take, TakeEach, TensorOp, Unpack
 from surgery.tensors.headers import DTYPE_BYTES, SINGLE
 from surgery.tensors.ops import (
     NUMPY,
@@ -117,13 +119,13 @@ def test_every_expert_gives_slices_of_its_own(
     folder: Path, dtype: str, axis: int, unit: int, seed: int
 ) -> None:
     parent = made.random_tensor(dtype, (6, 8, 10), sorted(DTYPE_BYTES).index(dtype))
-    whole, draw = parent.shape[axis] // unit, np.random.default_rng(seed)
-    size = seed % whole + 1
-    own = [sorted(cast("list[int]", draw.permutation(whole)[:size].tolist())) for _ in range(6)]
-    flat = tuple(e * whole + mine[i] for e, mine in enumerate(own) for i in range(size))
+    whole, draw = parent.shape[axis] // unit, random.Random(seed)
+    size = draw.randint(1, whole)
+    own = [sorted(draw.sample(range(whole), size)) for _ in range(6)]
+    flat = tuple(e * whole + i for e, mine in enumerate(own) for i in mine)
     array = assert_same(folder, TakeEach(dtype, axis, flat, unit), seed % 300 + 1)
     expected = [
-        np.take(parent[e], (np.array(mine)[:, None] * unit + np.arange(unit)).ravel(), axis - 1)
+        np.take(parent[e], [i * unit + n for i in mine for n in range(unit)], axis - 1)
         for e, mine in enumerate(own)
     ]
     assert array.dtype == NUMPY[dtype]
@@ -155,12 +157,38 @@ def test_lists_that_are_not_equally_many_of_each_are_refused(
         Pad("wide", 5, -1e30),
         Pad("flat", 3 * CHUNK),
         Unpack("blocks", "scales", 3),
+        Merge("tall", (((0, 3), (7, 2)), ((5, 1),), tuple((n, n) for n in range(9, 30)))),
+        Merge("wide", (((2, 5), (0, 0), (1, 10**12)),)),
+        Blend((("wide", 3), ("wide", 4))),
         TakeEach("blocks", 1, (*range(1, 20000, 7), *range(20000, 22857))),
     ],
     ids=str,
 )
 def test_tensors_larger_than_a_chunk(op: TensorOp, folder: Path) -> None:
     assert_same(folder, op, room=CHUNK - 13)
+
+
+def widened(array: Array, dtype: str) -> npt.NDArray[np.float64]:
+    """The numbers of a stored tensor."""
+    return (bf16_to_f32(array) if dtype == "BF16" else array).astype(np.float64)
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
+def test_merged_slices_are_weighted_means(dtype: str, folder: Path) -> None:
+    parent = made.random_tensor(dtype, (6, 8, 10), sorted(DTYPE_BYTES).index(dtype))
+    groups = (((4, 7), (0, 2), (3, 0)), ((1, 5),), ((5, 1), (2, 3)))
+    array = assert_same(folder, Merge(dtype, groups), 77)
+    step = {"BF16": 2.0**-8, "F16": 2.0**-10, "F32": 2.0**-20}[dtype]
+    with np.errstate(all="ignore"):
+        for n, group in enumerate(groups):
+            total = sum(weight for _, weight in group)
+            parts = [widened(parent[e], dtype) * (w / total) for e, w in group if w]
+            exact, found = np.sum(np.stack(parts), 0), widened(array[n], dtype)
+            fine = np.isfinite(exact.astype(np.float32)) & np.isfinite(found)
+            largest = np.max(np.stack([np.abs(widened(parent[e], dtype)) for e, _ in group]), 0)
+            bound = step * np.where(fine, largest, 1) + 2.0**-24
+            assert np.all(np.abs(found - exact)[fine] <= bound[fine])
+    assert array[1].tobytes() == parent[1].tobytes()
 
 
 # ---- Means -----------------------------------------------------------------------------------

@@ -47,10 +47,10 @@ def load(directory: str | Path, dtype: torch.dtype | str = "auto") -> nn.Module:
         raise ValueError(f"{len(faults)} tensors are missing or misshapen: {', '.join(faults[:5])}")
     for index, (layer, said) in enumerate(zip(model.model.layers, runtime.layers, strict=True)):
         found = shape_of(layer)
-        if found.attention is not None and said.attention is not None:
+        mine, told_of = found.attention, said.attention
+        if isinstance(mine, schema.Attention) and isinstance(told_of, schema.Attention):
             # How keys and values are cached is no property of the modules.
-            cached = replace(found.attention, kv_cache=said.attention.kv_cache)
-            found = replace(found, attention=cached)
+            found = replace(found, attention=replace(mine, kv_cache=told_of.kv_cache))
         if found != said:
             raise ValueError(f"layer {index} is {found}, and {schema.FILE} says {said}")
     return model.eval()
@@ -67,10 +67,14 @@ def shape_of(layer: Any) -> schema.Layer:
         own = hasattr(experts, "intermediate_size")
         width = experts.intermediate_size if own else experts.intermediate_dim
         found = schema.Experts(router.num_experts, router.top_k, width)
+    elif hasattr(mlp, "linear_mlp"):
+        found = schema.Linear()
     elif mlp is not None:
         found = schema.Ffn(mlp.gate_proj.out_features)
     if attention is None:
         return schema.Layer(None, found)
+    if hasattr(attention, "linear_attn"):
+        return schema.Layer(schema.Linear(), found)
     size = attention.head_dim
     shape = schema.Attention(
         heads=attention.q_proj.out_features // size,

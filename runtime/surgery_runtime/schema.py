@@ -80,14 +80,25 @@ class Experts:
             raise RuntimeFormatError(f"{self.active} active experts of {self.experts}")
 
 
-Mlp: TypeAlias = Ffn | Experts
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """One linear layer, [hidden, hidden] without a bias, in place of a block."""
+
+    linear: bool = True
+
+    def __post_init__(self) -> None:
+        if self.linear is not True:
+            raise RuntimeFormatError(f"`linear` is {self.linear!r}, not true")
+
+
+Mlp: TypeAlias = Ffn | Experts | Linear
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
     """One decoder layer; `None` where it has no such block."""
 
-    attention: Attention | None
+    attention: Attention | Linear | None
     mlp: Mlp | None
 
 
@@ -185,14 +196,22 @@ def _layer(value: object, index: int) -> Layer:
     attention, mlp = blocks["attention"], blocks["mlp"]
     try:
         return Layer(
-            None if attention is None else Attention(**_fields(attention, where, Attention)),
+            None if attention is None else _attention(attention, where),
             None if mlp is None else _mlp(mlp, where),
         )
     except RuntimeFormatError as error:
         raise RuntimeFormatError(f"{where}: {error}") from error
 
 
+def _attention(value: object, where: str) -> Attention | Linear:
+    if "linear" in _object(value, where):
+        return Linear(**_fields(value, where, Linear))
+    return Attention(**_fields(value, where, Attention))
+
+
 def _mlp(value: object, where: str) -> Mlp:
+    if "linear" in _object(value, where):
+        return Linear(**_fields(value, where, Linear))
     if "experts" in _object(value, where):
         return Experts(**_fields(value, where, Experts))
     return Ffn(**_fields(value, where, Ffn))

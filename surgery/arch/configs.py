@@ -28,7 +28,7 @@ from msgspec.structs import replace
 from surgery.arch.cache import only_cache
 from surgery.arch.family import Fact, Family, family_named
 from surgery.arch.geometry import geometry
-from surgery.ir import Attention, Experts, Ffn, Layer, Model, Site
+from surgery.ir import Attention, Experts, Ffn, Layer, Linear, Model, Site
 from surgery_runtime.classes import KINDS
 
 Json = dict[str, object]
@@ -130,7 +130,7 @@ def _only(values: Sequence[int]) -> int | None:
 
 
 def _attentions(layers: tuple[Layer, ...]) -> list[Attention]:
-    return [layer.attention for layer in layers if layer.attention is not None]
+    return [layer.attends for layer in layers if layer.attends is not None]
 
 
 def _in_fp8(layers: tuple[Layer, ...]) -> bool:
@@ -146,7 +146,7 @@ def _windows(layers: tuple[Layer, ...]) -> list[int]:
 def _layer_types(layers: tuple[Layer, ...]) -> list[str]:
     return [
         "full_attention"
-        if layer.attention is None or layer.attention.window is None
+        if layer.attends is None or layer.attends.window is None
         else "sliding_attention"
         for layer in layers
     ]
@@ -158,7 +158,7 @@ def _layer_types(layers: tuple[Layer, ...]) -> list[str]:
 def _uniform(model: Model, layers: tuple[Layer, ...]) -> Json | None:
     """The stock format with other sizes, if it can say what the layers are."""
     family = family_named(model.family)
-    if any(layer.attention is None or layer.mlp is None for layer in layers):
+    if any(b is None or isinstance(b, Linear) for n in layers for b in (n.attention, n.mlp)):
         return None
     if _in_fp8(layers):
         # Engines were not told: vLLM's gpt-oss would leave the scales out without a word.
@@ -180,9 +180,9 @@ def _uniform(model: Model, layers: tuple[Layer, ...]) -> Json | None:
 
 def layer_facts(family: Family, layer: Layer) -> dict[str, int]:
     """What can differ between layers, under the names of the family's facts."""
-    facts = {} if layer.attention is None else {"kv_heads": layer.attention.kv_heads}
+    facts = {} if layer.attends is None else {"kv_heads": layer.attends.kv_heads}
     match layer.mlp:
-        case None:
+        case None | Linear():
             return facts
         case Ffn(width=width) if family.mlp is Site.FFN:
             return facts | {"width": width}
@@ -255,10 +255,10 @@ def _flat_block(family: Family, config: Json, layer: Layer) -> Json:
         if name == "experts" or value != common:
             block[keys[0]] = value
     if family.windows is not None:
-        block[family.windows.size] = layer.attention.window if layer.attention else None
+        block[family.windows.size] = layer.attends.window if layer.attends else None
     if family.blocks is not None:
-        if layer.attention is not None and layer.attention.sinks and family.blocks.sinks:
-            block[family.blocks.sinks] = layer.attention.sinks
+        if layer.attends is not None and layer.attends.sinks and family.blocks.sinks:
+            block[family.blocks.sinks] = layer.attends.sinks
         gone = {family.blocks.no_attention: layer.attention, family.blocks.no_mlp: layer.mlp}
         block |= {key: True for key, part in gone.items() if part is None}
     return block
@@ -268,7 +268,7 @@ def _nemotron(model: Model, layers: tuple[Layer, ...]) -> Json:
     """`nemotron-nas`: nested blocks; global sizes are the largest, as fallbacks."""
     config = _base(model)
     windows = _windows(layers)
-    widths = [layer.mlp.width for layer in layers if layer.mlp is not None]
+    widths = [layer.mlp.width for layer in layers if isinstance(layer.mlp, Ffn | Experts)]
     kv_heads = [a.kv_heads for a in _attentions(layers)]
     config |= _named("nemotron-nas", _deci_class(layers))
     config["num_key_value_heads"] = max(kv_heads, default=model.kv_heads)
@@ -286,27 +286,31 @@ def _deci_class(layers: tuple[Layer, ...]) -> str:
     """The architecture that an engine looks up: vLLM's DeciLM knows one window for all layers.
 
     It gives the largest to all of them without a word, forgets sink tokens, and fails on a first
-    layer without attention and on scales that no `quantization_config` tells of. Such a child has a
-    name of its own, which our plugin knows and others refuse.
+    layer without attention, on linear blocks, and on scales that no `quantization_config` tells of.
+    Such a child has a name of its own, which our plugin knows and others refuse.
     """
     plain = len(set(_windows(layers))) < 2 and layers[0].attention is not None
     plain = plain and not any(a.sinks for a in _attentions(layers))
+    plain &= not any(isinstance(b, Linear) for n in layers for b in (n.attention, n.mlp))
     return "DeciLMForCausalLM" if plain and not _in_fp8(layers) else "DeciLMLayerwiseForCausalLM"
 
 
 def _nemotron_block(model: Model, layer: Layer, activation: object) -> Json:
-    attention, mlp = layer.attention, layer.mlp
-    ffn: Json = {"no_op": mlp is None, "hidden_act": activation if mlp else None}
+    attention = layer.attends
+    mlp = layer.mlp if isinstance(layer.mlp, Ffn | Experts) else None
+    ffn: Json = {"no_op": layer.mlp is None, "hidden_act": activation if mlp else None}
     ffn["intermediate_size"] = mlp.width if mlp else None
     if mlp is not None and (factor := ffn_mult(mlp.width, model.hidden)) is not None:
         ffn["ffn_mult"] = factor
     sinks: Json = {"sink_tokens": attention.sinks} if attention and attention.sinks else {}
+    if isinstance(layer.mlp, Linear):
+        ffn["replace_with_linear"] = True
     return {
         "attention": {
-            "no_op": attention is None,
+            "no_op": layer.attention is None,
             "n_heads_in_group": attention.heads // attention.kv_heads if attention else None,
             "window_length": attention.window if attention else None,
-            "replace_with_linear": False,
+            "replace_with_linear": isinstance(layer.attention, Linear),
             "sparsify": None,
             **sinks,
         },

@@ -88,6 +88,9 @@ BLOCKS: Mapping[str, tuple[FieldRule, ...]] = {
         FieldRule("scales", "scales", "how they are scaled", example="kv.max_calibrated(text)"),
     ),
     "apply router": (FieldRule("active", "count", "experts per token", required=True),),
+    "apply rope": (
+        FieldRule("factor", "factor", "of YaRN, in all layers", required=True, example="64"),
+    ),
     "distill": (
         FieldRule("teacher", "model", "whose outputs to match", required=True, example="parent"),
         FieldRule("data", "dataset", "what to train on", required=True),
@@ -127,6 +130,6 @@ BLOCKS: Mapping[str, tuple[FieldRule, ...]] = {
 }
 """Fields by kind of block."""
 
-APPLY_SITES = ("kv_cache", "router")
+APPLY_SITES = ("kv_cache", "router", "rope")
 STEPS = ("distill", "reinforce", "average")
 EMITS = ("checkpoint", "runtime")

@@ -99,6 +99,13 @@ FUNCTIONS: Mapping[str, Builtin] = {
             data="dataset",
         ),
         _function(
+            "cluster_experts",
+            "ranking",
+            "experts of a layer by how alike they are, by a named criterion",
+            criterion="text",
+            data="dataset",
+        ),
+        _function(
             "calibrated_scales",
             "scales",
             "one scale for K and one for V per layer, from what a dataset reaches",
@@ -115,6 +122,7 @@ FUNCTIONS: Mapping[str, Builtin] = {
 
 CONSTANTS: Mapping[str, tuple[str, str]] = {
     "logits": ("outputs", "what the model predicts"),
+    "product": ("init", "the product of the projections (paper B, appendix A)"),
     "mean": ("init", "average neighbouring heads (paper B, appendix A)"),
     "unit_scales": ("scales", "K and V as they are: scale 1, what an engine does unless told"),
 }
@@ -133,6 +141,7 @@ CRITERIA: Mapping[str, tuple[str, ...]] = {
         "ranked_choice",
         "random",
     ),
+    "cluster_experts": ("outputs", "routing", "random"),
     "calibrated_scales": ("max", "percentile_99.9", "percentile_99.99", "percentile_99.999", "mse"),
 }
 """What the first argument of a function may say."""
@@ -252,7 +261,7 @@ EDITS: Mapping[str, tuple[EditRule, ...]] = {
         EditRule("sink_window", "attend to the first 4 tokens and the last n", "tok"),
         EditRule("kv_heads", "share n KV heads among the queries", "count", inits=("mean",)),
         EditRule("noop", "remove the block"),
-        EditRule("linear", "one linear layer", inits=("least_squares",), ready=False),
+        EditRule("linear", "one linear layer", inits=("product", "least_squares")),
     ),
     "ffn": (
         EditRule(
@@ -264,7 +273,7 @@ EDITS: Mapping[str, tuple[EditRule, ...]] = {
             example="channel_contribution(text)",
         ),
         EditRule("noop", "remove the block"),
-        EditRule("linear", "one linear layer", inits=("least_squares",), ready=False),
+        EditRule("linear", "one linear layer", inits=("product", "least_squares")),
     ),
     "experts": (
         EditRule(
@@ -274,6 +283,15 @@ EDITS: Mapping[str, tuple[EditRule, ...]] = {
             ("rank_experts",),
             ranked="a ranking of experts, such as `contribution` of std/moe.surg",
             example="moe.contribution(text)",
+        ),
+        EditRule(
+            "merge",
+            "average the experts of a layer in n groups",
+            "count",
+            ("cluster_experts",),
+            ranked="a clustering of experts, such as `similar_outputs` of std/moe.surg",
+            example="moe.similar_outputs(text)",
+            asks="a clustering to decide which become one",
         ),
         EditRule(
             "width",

@@ -159,6 +159,7 @@ OTHER_TYPES: Mapping[str, str] = {
     "outputs": "`logits`",
     "init": "an initialiser such as `mean`",
     "device": 'a device such as `device("...")`',
+    "factor": "a number such as `1.5`",
     "rate": "a number of bytes per second such as `3.35TB / 1 s`",
     "compute": "a number of operations per second such as `989T / 1 s`",
     "price": "a plain number such as `2.5`",
@@ -167,6 +168,7 @@ OTHER_TYPES: Mapping[str, str] = {
 
 DIMENSIONS: Mapping[str, Dimension] = {
     **NUMBERS,
+    "factor": units.NUMBER,
     "rate": units.BYTES_PER_S,
     "compute": units.NUMBER / units.TIME,
     "price": units.NUMBER,

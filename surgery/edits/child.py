@@ -25,6 +25,8 @@ from surgery.ir import (
     Experts,
     Ffn,
     Layer,
+    Linear,
+    Merging,
     Model,
     Scales,
     Site,
@@ -51,11 +53,13 @@ def cut(
     site: Site,
     alternative: Alternative | None,
     kept: tuple[int, ...] | None,
+    merged: Merging | None = None,
 ) -> tuple[Output, ...]:
     """What becomes of the `tensors` of a parent block under an alternative (`None`: keep).
 
-    `kept` must list the survivors of an edit that selects, and is ignored otherwise. A no-op
-    leaves nothing. Raises `ValueError` if the list is missing or does not fit.
+    `kept` must list the survivors of an edit that selects, `merged` the groups of one that merges;
+    both are ignored otherwise. A no-op leaves nothing. Raises `ValueError` if the list is missing
+    or does not fit.
     """
     if alternative is None or alternative.edit == "keep":
         return tuple(copied(tensor) for tensor in tensors)
@@ -63,6 +67,14 @@ def cut(
         raise ValueError(f"{alternative.edit} on a block that is not there")
     edit = known(site, alternative.edit)
     value = argument(alternative)
+    if edit.merge is not None:
+        if merged is None:
+            raise ValueError(f"{edit.name} at {site} is not ranked yet")
+        _verify_merged(merged, value, block)
+        made = (edit.merge(tensor, block, merged) for tensor in tensors)
+        return tuple(part for part in made if part is not None)
+    if edit.join is not None:
+        return edit.join(tuple(tensors), block)
     if edit.cut is None:
         return ()
     if edit.selects is None:
@@ -73,6 +85,12 @@ def cut(
         edit.selects.verify(block, value, kept)
     parts = (edit.cut(tensor, block, value, kept) for tensor in tensors)
     return tuple(part for part in parts if part is not None)
+
+
+def _verify_merged(merged: Merging, value: int, block: Block) -> None:
+    if not isinstance(block, Experts):
+        raise ValueError(f"{block!r} has no experts to merge")
+    merged.verify(block.count, value)
 
 
 def grain(model: Model, layer: int, edit: Edit) -> int:
@@ -99,7 +117,8 @@ def _outputs(
     if scaled(candidate) and candidate.scales is None:
         raise ValueError(f"{candidate.address} has no scales yet")
     block = model.layers[candidate.layer].block(candidate.site)
-    parts = cut(tensors, block, candidate.site, candidate.alternative, candidate.kept)
+    listed = candidate.kept, candidate.merged
+    parts = cut(tensors, block, candidate.site, candidate.alternative, *listed)
     return (*parts, *added(tensors, candidate.facet, candidate.scales))
 
 
@@ -127,9 +146,9 @@ def child_layers(model: Model, chosen: tuple[Candidate, ...]) -> tuple[Layer, ..
     layers = {layer.index: layer for layer in model.layers}
     for (index, site), candidate in _by_site(chosen).items():
         match site, candidate.block:
-            case Site.ATTENTION, (Attention() | None) as block:
+            case Site.ATTENTION, (Attention() | Linear() | None) as block:
                 layers[index] = replace(layers[index], attention=block)
-            case ((Site.FFN | Site.EXPERTS), (Ffn() | Experts() | None) as block):
+            case ((Site.FFN | Site.EXPERTS), (Ffn() | Experts() | Linear() | None) as block):
                 layers[index] = replace(layers[index], mlp=block)
             case _:
                 raise ValueError(f"{candidate.address} becomes {candidate.block!r}")
@@ -158,7 +177,10 @@ def artefact(model: Model, candidate: Candidate) -> str:
         return ""
     if what := missing(candidate):
         raise ValueError(f"{candidate.address} {what}")
-    return _identity(model, candidate, {"kept": candidate.kept})
+    listed: dict[str, object] = {"kept": candidate.kept}
+    if candidate.merged is not None:
+        listed = {"merged": candidate.merged.text}
+    return _identity(model, candidate, listed)
 
 
 def unranked(model: Model, candidate: Candidate) -> Candidate:
@@ -171,7 +193,8 @@ def unranked(model: Model, candidate: Candidate) -> Candidate:
         return replace(candidate, artefact=artefact(model, candidate))
     alternative = candidate.alternative
     open_end: dict[str, object] = {"kept": candidate.kept}
-    if alternative is not None and alternative.by is not None and candidate.kept is None:
+    listed = candidate.kept is not None or candidate.merged is not None
+    if alternative is not None and alternative.by is not None and not listed:
         open_end = {"kept": "not ranked yet", "by": alternative.by.criterion}
     return replace(candidate, artefact=_identity(model, candidate, open_end))
 
@@ -228,4 +251,16 @@ def ranked(model: Model, candidate: Candidate, kept: tuple[int, ...]) -> Candida
     value = argument(candidate.alternative)
     edit.selects.verify(block, value, kept, grain(model, candidate.layer, edit))
     filled = replace(candidate, kept=kept)
+    return filled if missing(filled) else replace(filled, artefact=artefact(model, filled))
+
+
+def merged(model: Model, candidate: Candidate, groups: Merging) -> Candidate:
+    """The candidate with the groups that become one each, and its artefact hash."""
+    block = model.layers[candidate.layer].block(candidate.site)
+    if block is None or candidate.alternative is None:
+        raise ValueError(f"{candidate.address} merges nothing")
+    if known(candidate.site, candidate.edit).merge is None:
+        raise ValueError(f"{candidate.address} merges nothing")
+    _verify_merged(groups, argument(candidate.alternative), block)
+    filled = replace(candidate, merged=groups)
     return filled if missing(filled) else replace(filled, artefact=artefact(model, filled))

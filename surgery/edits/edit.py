@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from surgery.diagnostics import Code
-from surgery.ir import Attention, Block, Model, OfExpert, Site, TensorSpec
+from surgery.ir import Attention, Block, Merging, Model, OfExpert, Site, TensorSpec
 from surgery.ops import Copy, MeanHeads, Output, Take, TakeEach
 
 PACKED = 32
@@ -97,7 +97,8 @@ class Edit(Struct, frozen=True):
     `selects` says what a ranking must list; `inits` are the initialisers it accepts, the default
     first. `refuse` may assume `value >= 1`; `become` gives the block (`None`: no-op);
     `cut` gives one child tensor, or none, and gets the kept list of edits that select, else `()`;
-    it is `None` for a no-op, which leaves no tensor.
+    it is `None` for a no-op, which leaves no tensor. An edit that merges has `merge` instead, which
+    gets the groups, and selects `groups`; one whose tensors are made of several has `join`.
     """
 
     name: str
@@ -109,6 +110,8 @@ class Edit(Struct, frozen=True):
     become: Callable[[Block, int], Block | None]
     text: Callable[[int], str]
     cut: Callable[[TensorSpec, Block, int, tuple[int, ...]], Output | None] | None
+    merge: Callable[[TensorSpec, Block, Merging], Output | None] | None = None
+    join: Callable[[tuple[TensorSpec, ...], Block], tuple[Output, ...]] | None = None
 
 
 def never(_model: Model, _block: Block, _value: int) -> Refusal | None:

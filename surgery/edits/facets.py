@@ -100,8 +100,12 @@ def unlisted(plan: Plan) -> tuple[Decision, ...]:
 
 def _open(decided: Decision) -> bool:
     edit, facet = written(decided.site, decided.text), written_facet(decided.site, decided.text)
-    unranked = edit is not None and edit[0].selects is not None and not decided.kept
+    unranked = edit is not None and edit[0].selects is not None and _bare(decided)
     return unranked or (facet is not None and facet[0].scaled and decided.scales is None)
+
+
+def _bare(made: Decision | Candidate) -> bool:
+    return not made.kept and made.merged is None
 
 
 def scaled(candidate: Candidate) -> bool:
@@ -111,6 +115,6 @@ def scaled(candidate: Candidate) -> bool:
 
 def missing(candidate: Candidate) -> str:
     """What a candidate lacks before it can be made: a kept list, scales, or nothing."""
-    if selects(candidate.edit) and candidate.kept is None:
+    if selects(candidate.edit) and _bare(candidate):
         return "is not ranked yet"
     return "has no scales yet" if scaled(candidate) and candidate.scales is None else ""

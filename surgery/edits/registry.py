@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 
-from surgery.edits import attention, experts, ffn
+from surgery.edits import attention, experts, ffn, linear
 from surgery.edits.edit import Edit, Refusal
-from surgery.ir import Alternative, Attention, Block, Experts, Ffn, Model, Site
+from surgery.ir import Alternative, Attention, Block, Experts, Ffn, Linear, Model, Site
 from surgery.units import format_tokens
 
 EDITS: tuple[Edit, ...] = (
@@ -19,9 +19,12 @@ EDITS: tuple[Edit, ...] = (
     attention.SINK_WINDOW,
     attention.KV_HEADS,
     attention.NOOP,
+    linear.ATTENTION,
     ffn.WIDTH,
     ffn.NOOP,
+    linear.FFN,
     experts.RETAIN,
+    experts.MERGE,
     experts.WIDTH,
 )
 
@@ -88,6 +91,8 @@ def keep_text(site: Site, block: Block | None) -> str:
             return str(width)
         case Experts(count=count):
             return str(count)
+        case Linear():
+            return "linear"
         case _:
             raise TypeError(f"{block!r} at {site}")
 

@@ -8,12 +8,14 @@ weights only hashes), `Space` every legal alternative of every site of every lay
 are tuples, numbers are exact (`int`, `Fraction`), lengths are tokens, sizes are bytes.
 """
 
+from surgery.ir.merging import Merging, merging_of
 from surgery.ir.model import (
     Attention,
     Block,
     Experts,
     Ffn,
     Layer,
+    Linear,
     Model,
     OfExpert,
     Scales,
@@ -49,6 +51,7 @@ from surgery.ir.spec import (
     Objective,
     Ranking,
     Requirement,
+    Rope,
     Scenario,
     Score,
     Spec,
@@ -71,8 +74,10 @@ __all__ = [
     "Ffn",
     "InputValue",
     "Layer",
+    "Linear",
     "Machine",
     "Measured",
+    "Merging",
     "Model",
     "ModelDecl",
     "NotYet",
@@ -81,6 +86,7 @@ __all__ = [
     "Plan",
     "Ranking",
     "Requirement",
+    "Rope",
     "Scales",
     "Scenario",
     "Score",
@@ -90,4 +96,5 @@ __all__ = [
     "Spec",
     "TensorFile",
     "TensorSpec",
+    "merging_of",
 ]

@@ -52,15 +52,24 @@ class Experts(Struct, frozen=True):
     width: int
 
 
-Block: TypeAlias = Attention | Ffn | Experts
+class Linear(Struct, frozen=True):
+    """One linear layer in place of a block: [hidden, hidden], no bias, no cache (paper B)."""
+
+
+Block: TypeAlias = Attention | Ffn | Experts | Linear
 
 
 class Layer(Struct, frozen=True):
     """What a layer is; `None` in place of a block means that the block is not there (no-op)."""
 
     index: int
-    attention: Attention | None
-    mlp: Ffn | Experts | None
+    attention: Attention | Linear | None
+    mlp: Ffn | Experts | Linear | None
+
+    @property
+    def attends(self) -> Attention | None:
+        """The attention block, where there is one that looks at other tokens."""
+        return self.attention if isinstance(self.attention, Attention) else None
 
     @property
     def sites(self) -> tuple[Site, ...]:

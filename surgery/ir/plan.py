@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from surgery.ir.merging import Merging
 from surgery.ir.model import Scales
 from surgery.ir.site import Site
 
@@ -11,7 +12,7 @@ from surgery.ir.site import Site
 class Decision(Struct, frozen=True):
     """One site of the plan: its text, the artefact hash ("" when unchanged), what is kept.
 
-    `scales` are those of an FP8 KV cache.
+    `scales` are those of an FP8 KV cache, `merged` what became of experts that were merged.
     """
 
     layer: int
@@ -20,6 +21,7 @@ class Decision(Struct, frozen=True):
     artefact: str = ""
     kept: tuple[int, ...] | None = None
     scales: Scales | None = None
+    merged: Merging | None = None
 
 
 class Evidence(Struct, frozen=True):
@@ -50,3 +52,5 @@ class Plan(Struct, frozen=True):
     stated: str | None = None
     tables: tuple[tuple[str, str], ...] = ()
     """Scores and costs that were not measured here: (name, hash) of every table."""
+    rope: str = ""
+    """The YaRN factor of all layers, "" where it is the parent's: decided as sites are."""

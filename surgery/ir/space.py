@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct, field
 
+from surgery.ir.merging import Merging
 from surgery.ir.model import Block, Model, Scales
 from surgery.ir.site import Site
 from surgery.ir.spec import Alternative
@@ -39,10 +40,11 @@ class Candidate(Struct, frozen=True):
     `layer.19.attention.window(8K)`: the MIP column's name, the place in diagnostics. `block`
     is what the site becomes (`None`: no-op). `kept` lists, for edits that select, the surviving
     experts or FFN channels in ascending parent order; it stays `None` until `passes/rank.py` has
-    filled it in. `facet` is what a facet of the site becomes beside that, where it is not the
-    parent's; one that stores K and V in FP8 needs `scales`, from `passes/calibrate.py`. `artefact`
-    is the hash of the edited block's content (parent tensors, edit, arguments, kept list, facet,
-    scales), "" for the parent's own block; library keys name a block by it.
+    filled it in; one that merges has `merged` instead. `facet` is what a facet of the site becomes
+    beside that, where it is not the parent's; one that stores K and V in FP8 needs `scales`, from
+    `passes/calibrate.py`. `artefact` is the hash of the edited block's content (parent tensors,
+    edit, arguments, what is kept or merged, facet, scales), "" for the parent's own block; library
+    keys name a block by it.
     """
 
     address: str
@@ -56,6 +58,7 @@ class Candidate(Struct, frozen=True):
     artefact: str = ""
     facet: Alternative | None = None
     scales: Scales | None = None
+    merged: Merging | None = None
 
     @property
     def edit(self) -> str:

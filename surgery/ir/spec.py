@@ -151,6 +151,19 @@ class Facet(Struct, frozen=True):
         return self.kind.site
 
 
+class Rope(Struct, frozen=True):
+    """`apply rope { factor = 64 }`: YaRN with this factor, in all layers of the child."""
+
+    span: Span
+    factor: Fraction
+
+    @property
+    def text(self) -> str:
+        """The factor as plans write it."""
+        whole = self.factor.denominator == 1
+        return str(self.factor.numerator) if whole else repr(float(self.factor))
+
+
 class NotYet(Struct, frozen=True):
     """A statement or expression that checks but has no back end yet; using it is E0011."""
 
@@ -218,6 +231,7 @@ class Spec(Struct, frozen=True, dict=True):
     meaning: tuple[object, ...]
     """Everything that decides the plan, in any order."""
     facets: tuple[Facet, ...] = ()
+    rope: Rope | None = None
 
     @cached_property
     def digest(self) -> str:

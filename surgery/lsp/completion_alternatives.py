@@ -12,7 +12,7 @@ from surgery.checking.tables import CONSTANTS, EDITS, EditRule
 from surgery.edits.attention import legal_kv_heads
 from surgery.edits.ffn import alignment
 from surgery.grammar.scan import Lexeme
-from surgery.ir import Attention, Block, Experts, Ffn, Site
+from surgery.ir import Attention, Block, Experts, Ffn, Linear, Site
 from surgery.lsp import completion_names as names
 from surgery.lsp.analysis import Analysis
 from surgery.lsp.context import Spot
@@ -118,7 +118,7 @@ def _candidates(block: Block, name: str) -> tuple[int, ...]:
             return tuple(v for k in _EIGHTHS if (v := width * k // 8 // step * step) > 0)
         case Experts(count=count, active=active):
             return tuple(v for k in _EIGHTHS if (v := count * k // 8) >= active)
-        case Ffn():
+        case Ffn() | Linear():
             return ()
         case Attention():
             return legal_kv_heads(block) if name == "kv_heads" else _WINDOWS

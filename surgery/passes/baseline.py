@@ -84,7 +84,7 @@ def uniform(space: Space, params: int) -> tuple[Candidate, ...] | None:
 
 def pattern(space: Space) -> Pattern | None:
     """The site with an edit that takes a size: experts, before the few FFNs between them."""
-    for edit in (experts.RETAIN, experts.WIDTH, ffn.WIDTH):
+    for edit in (experts.RETAIN, experts.MERGE, experts.WIDTH, ffn.WIDTH):
         by_layer: dict[int, Alternative] = {}
         for candidate in space.candidates:
             alternative = candidate.alternative
@@ -101,7 +101,7 @@ def pattern(space: Space) -> Pattern | None:
 def _sizes(edit: Edit, blocks: list[Block], grain: int) -> range:
     """Sizes below the largest block's that every layer can be cut to."""
     whole = [_size(edit, block) for block in blocks]
-    if edit is experts.RETAIN:
+    if edit in (experts.RETAIN, experts.MERGE):
         return range(max(b.active for b in blocks if isinstance(b, Experts)), max(whole))
     step = grain if grain > 1 else gcd(_CHANNELS_STEP, *whole)
     return range(step, max(whole), step)

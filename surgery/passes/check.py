@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from surgery import catalog, ir
 from surgery.checking import after, apply, edits, wishes
 from surgery.checking.define import define
@@ -69,6 +71,7 @@ def _spec(check: Check) -> ir.Spec | None:
     model = _model(check)
     offers = _some(edits.choose(check, each) for each in _of(tree, ast.Choose))
     applied = _some(apply.apply(check, each) for each in _of(tree, ast.Apply))
+    rope = apply.only_rope(check, applied)
     wanted = _wishes(check)
     emits = _some(after.emit(check, each) for each in _of(tree, ast.Emit))
     for each in _of(tree, ast.Recover):
@@ -77,7 +80,11 @@ def _spec(check: Check) -> ir.Spec | None:
     _imported(check)
     if check.sink.failed or model is None or wanted.objective is None:
         return None
-    return assemble(check, model, (*offers, *applied), wanted, emits)
+    facets = (each for each in applied if isinstance(each, ir.Facet))
+    spec = assemble(check, model, (*offers, *facets), wanted, emits)
+    if rope is None:
+        return spec
+    return replace(spec, rope=rope, meaning=(*spec.meaning, ("rope", rope.text)))
 
 
 def _of(tree: ast.Spec, kind: type[_T]) -> tuple[_T, ...]:

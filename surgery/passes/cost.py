@@ -10,7 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from surgery.edits import added, argument, cut, known, selects
-from surgery.ir import Alternative, Block, Candidate, Cost, Site, Space, TensorSpec
+from surgery.ir import (
+    Alternative,
+    Block,
+    Candidate,
+    Cost,
+    Experts,
+    Merging,
+    Site,
+    Space,
+    TensorSpec,
+)
 from surgery.sizes import (
     KV_BYTES,
     block_cost,
@@ -50,11 +60,14 @@ def alternative_cost(
 
     Known before any ranking, because sizes do not depend on which slices are kept, nor on scales.
     """
-    stored, some = tuple(tensors), None
+    stored, some, groups = tuple(tensors), None, None
     if alternative is not None and selects(alternative.edit):
-        selection = known(site, alternative.edit).selects
-        some = selection.first(parent, argument(alternative)) if selection else None
-    parts = cut(stored, parent, site, alternative, some)
+        edit, value = known(site, alternative.edit), argument(alternative)
+        some = edit.selects.first(parent, value) if edit.selects else None
+        if edit.merge is not None and isinstance(parent, Experts):
+            others = ((e, 1) for e in range(value, parent.count))
+            groups = Merging((((0, 1), *others), *(((e, 1),) for e in range(1, value))))
+    parts = cut(stored, parent, site, alternative, some, groups)
     return block_cost(child, (*parts, *added(stored, facet, None)))
 
 

@@ -168,7 +168,7 @@ def _check_scheme(emit: Emit | None, model: Model) -> None:
 
 def _told(emit: Emit | None, child: Child) -> Child:
     """The child whose config tells engines of its FP8 cache, if the spec asks for that."""
-    caches = {layer.attention.kv_dtype for layer in child.layers if layer.attention is not None}
+    caches = {layer.attends.kv_dtype for layer in child.layers if layer.attends is not None}
     if emit is None or emit.kv_scheme is None or "fp8_e4m3" not in caches:
         return child
     if kv_scheme(child.layers) is None:

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from surgery import ir
 from surgery.arch.configs import child_config
+from surgery.arch.rope import stretched
 from surgery.edits import child_layers, child_outputs
 from surgery.ops import Output
 from surgery.untrusted import as_list
@@ -66,5 +67,6 @@ def child_of(
 ) -> Child:
     """The child that `chosen` makes of `model`."""
     layers = child_layers(model, chosen)
-    outputs, config = child_outputs(model, chosen), child_config(model, layers)
+    told = stretched(model, float(plan.rope)) if plan.rope else model
+    outputs, config = child_outputs(model, chosen), child_config(told, layers)
     return Child(name, model, plan, chosen, outputs, layers, config, about, judgement)

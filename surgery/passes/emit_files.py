@@ -21,7 +21,20 @@ from surgery.arch.configs import CLASSES
 from surgery.arch.per_layer import FILE as PER_LAYER
 from surgery.arch.per_layer import per_layer_config
 from surgery.diagnostics import Stop
-from surgery.ops import Constant, Copy, MeanHeads, Pad, Take, TakeEach, TensorOp, Unpack
+from surgery.ops import (
+    Blend,
+    Constant,
+    Copy,
+    Joint,
+    MeanHeads,
+    Merge,
+    Pad,
+    Product,
+    Take,
+    TakeEach,
+    TensorOp,
+    Unpack,
+)
 from surgery.passes.emit_child import Child
 from surgery.passes.emit_place import MANIFEST_FORMAT
 from surgery.passes.model_card import model_card
@@ -154,6 +167,10 @@ def operation(op: TensorOp) -> dict[str, object]:
             taken = lockfile.ranges(indices)
             told = {"op": "take_each", "tensor": source, "axis": axis}
             return {**told, "indices": taken, "unit": unit}
+        case Merge(source=source, groups=groups):
+            return {"op": "merge", "tensor": source, "groups": ir.Merging(groups).text}
+        case Blend() | Product():
+            return _joint(op)
         case MeanHeads(source=source, heads=heads, head_dim=size):
             return {"op": "mean_heads", "tensor": source, "heads": heads, "head_dim": size}
         case Constant(value=value, how=how):
@@ -162,6 +179,15 @@ def operation(op: TensorOp) -> dict[str, object]:
             return {"op": "unpack", "tensor": source, "scales": scales, "experts": count}
         case Pad(source=source, count=count, fill=fill):
             return {"op": "pad", "tensor": source, "to": count, "fill": fill}
+
+
+def _joint(op: Joint) -> dict[str, object]:
+    match op:
+        case Blend(parts=parts):
+            names, weights = zip(*parts, strict=True)
+            return {"op": "blend", "tensors": list(names), "weights": list(weights)}
+        case Product(left=left, right=right, head_dim=size):
+            return {"op": "product", "left": left, "right": right, "head_dim": size}
 
 
 # ---- runtime.json ----------------------------------------------------------------------------
@@ -202,13 +228,15 @@ def _shape(layer: ir.Layer) -> Any:
     match layer.mlp:
         case None:
             mlp = None
+        case ir.Linear():
+            mlp = schema.Linear()
         case ir.Ffn(width=width):
             mlp = schema.Ffn(width)
         case ir.Experts(count=count, active=active, width=width):
             mlp = schema.Experts(count, active, width)
-    a = layer.attention
+    a = layer.attends
     if a is None:
-        return schema.Layer(None, mlp)
+        return schema.Layer(None if layer.attention is None else schema.Linear(), mlp)
     cache = "F8_E4M3" if a.kv_dtype == "fp8_e4m3" else "BF16"
     attention = schema.Attention(a.heads, a.kv_heads, a.head_dim, a.window, cache, a.sinks)
     return schema.Layer(attention, mlp)

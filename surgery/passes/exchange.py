@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from surgery import atomic, catalog, edits, lockfile
 from surgery.diagnostics import Diagnostic, Stop
-from surgery.ir import Measured, Space, Spec
+from surgery.ir import Candidate, Measured, Space, Spec
 from surgery.library import Library
 from surgery.passes import calibrate, rank, recall, table_file, tables
 from surgery.scoring.blind import scores_used
@@ -35,7 +35,7 @@ def run(spec: Spec, space: Space, library: Library) -> Known:
     selecting = [c for c in space.candidates if edits.selects(c.edit)]
     ranked = rank.recalled(spec, space, library)
     rows = [
-        (c.address, tables.KEPT, lockfile.ranges(ranked[c.address].kept or ()), "")
+        (c.address, tables.KEPT, _listed(ranked[c.address]), "")
         for c in selecting
         if c.address in ranked
     ]
@@ -60,6 +60,12 @@ def run(spec: Spec, space: Space, library: Library) -> Known:
         ]
         counts.append((score.name, len(known), len(changed)))
     return Known(tuple(rows), tuple(counts))
+
+
+def _listed(candidate: Candidate) -> str:
+    if candidate.merged is not None:
+        return candidate.merged.text
+    return lockfile.ranges(candidate.kept or ())
 
 
 def _error(error: float | None) -> str:

@@ -41,7 +41,15 @@ from surgery.ir import (
     Spec,
     TensorSpec,
 )
-from surgery.passes import cost, expand_facets, expand_findings, fit, sharding, share
+from surgery.passes import (
+    cost,
+    expand_facets,
+    expand_findings,
+    expand_rope,
+    fit,
+    sharding,
+    share,
+)
 from surgery.passes.expand_facets import NONE, Facets
 from surgery.passes.expand_layers import (
     Combination,
@@ -80,6 +88,7 @@ def run(spec: Spec, model: Model, sink: Sink) -> Space | None:
     """Expand the choices of `spec` over the layers of `model`."""
     found = Sink()
     parent = Parent(spec, model, parent_context(spec, model, found))
+    found.extend(expand_rope.refused(spec, model))
     selected = select(spec.choices, parent, found)
     ground = _Ground(parent, site_tensors(model), expand_facets.run(parent, found))
     _limit(selected, ground, found)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from surgery import ir, lockfile
+from surgery import lockfile
 from surgery import plan as plans
 from surgery.arch.cache import only_cache
 from surgery.arch.configs import stock_config
-from surgery.ir import Attention, Experts, Layer
+from surgery.ir import Attention, Experts, Layer, Linear
 from surgery.passes import cost
 from surgery.passes.emit_child import Child
 from surgery.units import format_params, significant
@@ -46,7 +46,7 @@ def model_card(child: Child) -> str:
         toolchain=plan.toolchain.split(" ", maxsplit=1)[0],
         decision=lockfile.decision(plan)[: lockfile.DIGEST],
         sizes="\n".join(_sizes(child)),
-        changes="\n".join(_changes(child.chosen)),
+        changes="\n".join(_changes(child)),
         quality="\n".join(_quality(child)),
         cache=_cache(child),
         transformers=_transformers(child),
@@ -80,15 +80,20 @@ def _size(name: str) -> str:
     return _NAMES.get(name) or f"KV cache at {name.removeprefix('kv@')} tok"
 
 
-def _changes(chosen: tuple[ir.Candidate, ...]) -> list[str]:
-    changed = sorted((c for c in chosen if c.changed), key=lambda c: (c.site, c.text, c.layer))
+def _changes(child: Child) -> list[str]:
+    rope = child.plan.rope
+    said = [f"Positions are stretched by YaRN with the factor {rope}, in all layers."]
+    said = [*said, ""] if rope else []
+    changed = sorted(
+        (c for c in child.chosen if c.changed), key=lambda c: (c.site, c.text, c.layer)
+    )
     if not changed:
-        return ["Nothing was changed: every tensor is the parent's."]
+        return [*said, "Nothing was changed: every tensor is the parent's."]
     rows = [
         f"| {site} | {text} | {lockfile.ranges(c.layer for c in group)} |"
         for (site, text), group in groupby(changed, key=lambda c: (c.site.value, c.text))
     ]
-    return ["| block | became | in layers |", "|---|---|---|", *rows]
+    return [*said, "| block | became | in layers |", "|---|---|---|", *rows]
 
 
 # ---- what it lost ----------------------------------------------------------------------------
@@ -130,12 +135,12 @@ def _judged(name: str, params: str, result: Assembled) -> str:
 
 
 def _attentions(child: Child) -> list[Attention]:
-    return [layer.attention for layer in child.layers if layer.attention is not None]
+    return [layer.attends for layer in child.layers if layer.attends is not None]
 
 
 def _cache(child: Child) -> str:
     """What FP8 caches need, where the plan stores any so."""
-    fp8 = [n.index for n in child.layers if n.attention and n.attention.kv_dtype == "fp8_e4m3"]
+    fp8 = [n.index for n in child.layers if n.attends and n.attends.kv_dtype == "fp8_e4m3"]
     if not fp8:
         return ""
     return (
@@ -170,6 +175,8 @@ def _code(language: str, *lines: str) -> str:
 def _vllm(child: Child) -> str:
     """Stock vLLM where it computes the same, the plugin where it does not."""
     flags = _cache_flags(child)
+    if any(isinstance(b, Linear) for n in child.layers for b in (n.attention, n.mlp)):
+        return "It has no linear blocks, and surgery's plugin refuses them."
     if any(attention.sinks for attention in _attentions(child)):
         return "It has no windows with sink tokens, and surgery's plugin refuses such layers."
     if child.architecture in _NATIVE:
@@ -189,7 +196,7 @@ def _vllm(child: Child) -> str:
 
 def _cache_flags(child: Child) -> str:
     """What vLLM has to be told of FP8 caches, unless the config does."""
-    caches = {n.index: n.attention.kv_dtype for n in child.layers if n.attention is not None}
+    caches = {n.index: n.attends.kv_dtype for n in child.layers if n.attends is not None}
     if "fp8_e4m3" not in caches.values() or only_cache(child.config.get("quantization_config")):
         return ""
     others = [str(index) for index, dtype in caches.items() if dtype == "bf16"]
@@ -243,6 +250,6 @@ def _padded(child: Child) -> bool:
 
 
 def _filled(layer: Layer, experts: int) -> Layer:
-    attention = replace(layer.attention, kv_dtype="bf16") if layer.attention else None
+    attention = replace(layer.attends, kv_dtype="bf16") if layer.attends else layer.attention
     mlp = replace(layer.mlp, count=experts) if isinstance(layer.mlp, Experts) else layer.mlp
     return Layer(layer.index, attention, mlp)

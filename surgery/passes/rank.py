@@ -1,4 +1,4 @@
-"""Space -> Space: which channels and experts survive, for every edit that selects.
+"""Space -> Space: which channels and experts survive or are merged, for every edit that selects.
 
 In: a space whose selecting candidates have no `kept` yet, calibration text. Out: the same space
 with `kept` and `artefact` filled in. What is missing from the library is measured, in one pass
@@ -27,12 +27,13 @@ from surgery.edits import Selection
 from surgery.ir import Candidate, Dataset, Experts, Ffn, Model, Ranking, Site, Space, Spec
 from surgery.library import Json, Library
 from surgery.progress import Progress
-from surgery.scoring import data, identity
+from surgery.scoring import clusters, data, identity
 
 CRITERIA: Mapping[str, frozenset[str]] = {
     "channel_contribution": frozenset({"channels"}),
     **dict.fromkeys(tables.CRITERIA["rank_experts"], frozenset({"experts"})),
-    "random": frozenset({"channels", "experts"}),
+    **dict.fromkeys(tables.CRITERIA["cluster_experts"], frozenset({"groups"})),
+    "random": frozenset({"channels", "experts", "groups"}),
 }
 """Every criterion, and what it can rank. `scoring/activations.py` defines those that
 measure; `random` is a control, the same for every run with one seed, and needs no text."""
@@ -41,8 +42,8 @@ measure; `random` is a control, the same for every run with one seed, and needs 
 class Job(Struct, frozen=True):
     """One parent block to rank under one criterion on one dataset (`None`: needs no text).
 
-    `things` are what is ranked of it: its experts, or its channels, expert by expert where it has
-    experts.
+    `things` are what is ranked of it: its experts, its channels (expert by expert where it has
+    experts), or how its experts come in groups.
     """
 
     layer: int
@@ -53,7 +54,10 @@ class Job(Struct, frozen=True):
 
 
 class Scores(Struct, frozen=True):
-    """One score per channel or expert, the higher the more it matters, and tokens seen."""
+    """One score per channel or expert, the higher the more it matters, and tokens seen.
+
+    For groups: the distance of every two experts, and the tokens of each.
+    """
 
     scores: tuple[float, ...]
     counts: tuple[float, ...]
@@ -138,6 +142,9 @@ def _filled_in(model: Model, candidate: Candidate, scores: Scores) -> Candidate:
     if block is None or candidate.alternative is None:
         raise ValueError(f"{candidate.address} keeps some of nothing")
     size, groups = edits.argument(candidate.alternative), _selection(candidate).groups(block)
+    if _selection(candidate).things == "groups":
+        found = clusters.merging(scores.scores, scores.counts, size)
+        return edits.merged(model, candidate, found)
     edit = edits.known(candidate.site, candidate.edit)
     listed = kept(scores, size, groups, edits.grain(model, candidate.layer, edit))
     return edits.ranked(model, candidate, listed)
@@ -253,18 +260,29 @@ def _stored(scores: Scores) -> Json:
 
 
 def _random(model: Model, job: Job, spec: Spec) -> Scores:
+    seed = next((d.seed for d in spec.datasets if d.name == job.dataset), 0)
     match model.layers[job.layer].block(job.site):
         case Ffn(width=count):
             pass
         case Experts(count=count, width=width):
+            if job.things == "groups":
+                return _random_distances(f"random/{seed}/{job.layer}", count)
             count *= width if job.things == "channels" else 1
         case other:
             raise ValueError(f"{other!r} has nothing to draw lots for")
-    seed = next((d.seed for d in spec.datasets if d.name == job.dataset), 0)
-    names = (f"random/{seed}/{job.layer}/{i}".encode() for i in range(count))
+    names = (f"random/{seed}/{job.layer}/{i}" for i in range(count))
+    return Scores(tuple(map(_lot, names)), (1.0,) * count)
+
+
+def _lot(name: str) -> float:
     # Not a library's generator: these numbers are the same on every platform and in any version.
-    values = (int.from_bytes(hashlib.sha256(name).digest()[:6]) / 2**48 for name in names)
-    return Scores(tuple(values), (1.0,) * count)
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6]) / 2**48
+
+
+def _random_distances(name: str, count: int) -> Scores:
+    """Experts at random places on a line: groups by lot, all of whose experts count alike."""
+    places = [_lot(f"{name}/{e}") for e in range(count)]
+    return Scores(tuple(abs(a - b) for a in places for b in places), (1.0,) * count)
 
 
 def _measure(

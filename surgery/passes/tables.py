@@ -26,7 +26,7 @@ from msgspec.structs import replace
 from surgery import catalog, edits, lockfile
 from surgery.diagnostics import Code, Diagnostic, Help, Sink, Stop
 from surgery.grammar.near import nearest
-from surgery.ir import Candidate, Scales, Space, Spec
+from surgery.ir import Candidate, Scales, Space, Spec, merging_of
 from surgery.passes import table_file
 from surgery.passes.score import Damage
 from surgery.passes.table_file import Row
@@ -156,10 +156,14 @@ class _Reading(Struct):
 
     def kept(self, row: Row, address: str) -> None:
         candidate = self.candidates.get(address)
-        numbers = lockfile.numbers(row.value)
         if candidate is None or not edits.selects(candidate.edit):
             self.refuse(row, f"`{address}` does not select, so it has no kept list", "given here")
-        elif numbers is None:
+            return
+        if edits.known(candidate.site, candidate.edit).merge is not None:
+            self.merged(row, address, candidate)
+            return
+        numbers = lockfile.numbers(row.value)
+        if numbers is None:
             message = f"the kept list of `{address}` cannot be read"
             self.refuse(row, message, "ascending numbers, runs joined: `0-5,9`")
         else:
@@ -167,6 +171,17 @@ class _Reading(Struct):
                 self.ranked[address] = edits.ranked(self.space.model, candidate, numbers)
             except ValueError as error:
                 self.refuse(row, f"the kept list of `{address}` does not fit", str(error))
+
+    def merged(self, row: Row, address: str, candidate: Candidate) -> None:
+        groups = merging_of(row.value)
+        if groups is None:
+            message = f"the groups of `{address}` cannot be read"
+            self.refuse(row, message, "every expert once, with its weight: `0*7+5*2,1*3`")
+            return
+        try:
+            self.ranked[address] = edits.merged(self.space.model, candidate, groups)
+        except ValueError as error:
+            self.refuse(row, f"the groups of `{address}` do not fit", str(error))
 
     def scale(self, row: Row, address: str) -> None:
         candidate, value = self.candidates.get(address), self.number(row, row.value)

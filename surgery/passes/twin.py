@@ -124,7 +124,7 @@ def _cannot(model: Model, what: str, help: str) -> Stop:
 
 def _differ(model: Model) -> str:
     """In what layers differ, besides their number of experts."""
-    attentions = [layer.attention for layer in model.layers if layer.attention is not None]
+    attentions = [layer.attends for layer in model.layers if layer.attends is not None]
     blocks = [layer.mlp for layer in model.layers if isinstance(layer.mlp, Experts)]
     windows = sorted({a.window for a in attentions if a.window is not None})
     found: list[str] = []
@@ -148,7 +148,7 @@ def padded_layers(model: Model) -> tuple[Layer, ...]:
     return tuple(
         Layer(
             layer.index,
-            replace(layer.attention, kv_dtype="bf16") if layer.attention else None,
+            replace(layer.attends, kv_dtype="bf16") if layer.attends else layer.attention,
             replace(layer.mlp, count=most) if isinstance(layer.mlp, Experts) else layer.mlp,
         )
         for layer in model.layers

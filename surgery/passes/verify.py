@@ -28,6 +28,7 @@ from surgery import plan as plans
 from surgery.arch.configs import child_config, kv_scheme
 from surgery.arch.per_layer import FILE as PER_LAYER
 from surgery.arch.per_layer import per_layer_config
+from surgery.arch.rope import stretched
 from surgery.diagnostics import Diagnostic, Help, Sink, Stop
 from surgery.edits.registry import written
 from surgery.ir import Alternative, Block, Candidate, Cost, Decision, Model, Plan, TensorSpec
@@ -62,8 +63,9 @@ def run(
     chosen = tuple(_candidate(each, model, name) for each in plan.decisions if each.artefact)
     outputs = edits.child_outputs(model, chosen)
     checkpoint = open_checkpoint(directory)
-    _compare_config(model, chosen, directory, sink)
-    _compare_sidecar(model, chosen, directory, sink)
+    told = stretched(model, float(plan.rope)) if plan.rope else model
+    _compare_config(told, chosen, directory, sink)
+    _compare_sidecar(told, chosen, directory, sink)
     _compare_headers(outputs, checkpoint, sink)
     if sink.failed:
         return None
@@ -178,6 +180,7 @@ def _candidate(decided: Decision, model: Model, name: str) -> Candidate:
             decided.kept if (edit.selects if edit else facet) is not None else None,
             facet=facet,
             scales=decided.scales,
+            merged=decided.merged,
         )
         try:
             artefact = edits.artefact(model, candidate)

@@ -58,7 +58,7 @@ def _odd(choice: Choice, sharing: int) -> list[Alternative]:
     return [
         each
         for each in sorted(choice.alternatives, key=lambda each: each.span.start)
-        if each.edit == "retain" and each.value is not None and each.value % sharing
+        if each.edit in ("retain", "merge") and each.value is not None and each.value % sharing
     ]
 
 

@@ -19,16 +19,20 @@ from torch import Tensor, nn
 
 from surgery.arch import family_named, renormalised
 from surgery.ir import Model, Site
-from surgery.scoring import expert_channels, routing
+from surgery.scoring import expert_channels, routing, similarity
 from surgery.scoring.expert_channels import Channels
 from surgery.scoring.model import Parent
 from surgery.scoring.routing import Routing, Style
+from surgery.scoring.similarity import Similarity
 
 Watched = tuple[int, Site, str]
-"""A layer, the site of it whose statistics are wanted, and of what: `experts` or `channels`."""
+"""A layer, the site of it whose statistics are wanted, and of what.
+
+That is `experts`, their `channels`, or `groups` of them.
+"""
 
 
-Statistics: TypeAlias = Channels | Routing
+Statistics: TypeAlias = Channels | Routing | Similarity
 
 
 def collect(
@@ -64,6 +68,8 @@ def _watch(
 
     if site is Site.FFN:
         return _watch_channels(cast("nn.Linear", mlp.down_proj), add)
+    if things == "groups":
+        return similarity.watch(mlp, _style(parent.model), add)
     if things == "channels":
         return expert_channels.watch(mlp, _style(parent.model), add)
     return routing.watch(mlp, _style(parent.model), total, add)

@@ -57,22 +57,24 @@ def assembled(
 ) -> Assembled:
     """Measure the child made of `chosen` (one candidate per site, ranked) against the parent.
 
-    `tail` counts only the last so many tokens of each sample in the KL, as a score with a tail
-    does; perplexities are about all tokens. With a library, a child that was judged before on the
-    same text is not measured again. Raises `Stop` for unreadable text (E0001, E0706), missing
-    weights (E0701) or a result that is not finite (E0702), which no library keeps.
+    A rotary embedding that the spec applies is the child's. `tail` counts only the last so many
+    tokens of each sample in the KL, as a score with a tail does; perplexities are about all tokens.
+    With a library, a child that was judged before on the same text is not measured again. Raises
+    `Stop` for unreadable text (E0001, E0706), missing weights (E0701) or a result that is not
+    finite (E0702), which no library keeps.
     """
     model = space.model
     text = data.read_text(dataset, spec.folder)
     last = min(tail or dataset.length, dataset.length)
     drawn = identity.data_key(dataset, text, model)
-    key = identity.assembled_key(model, drawn, chosen, last)
+    rope = spec.rope.text if spec.rope else ""
+    key = identity.assembled_key(model, drawn, chosen, last, rope)
     known = _recall(library.get(key)) if library is not None else None
     if known is not None:
         return known
     identity.require_weights(model, 1, "judgement of a child")
     samples = data.draw(dataset, text, data.load_tokenizer(model), data.end_of_text(model))
-    result = _measure(model, samples, chosen, last, progress)
+    result = _measure(model, samples, chosen, last, progress, rope)
     if library is not None:
         library.put(key, {name: getattr(result, name) for name in _FIELDS})
     return result
@@ -98,14 +100,16 @@ def _measure(
     chosen: tuple[Candidate, ...],
     tail: int,
     progress: Progress,
+    rope: str,
 ) -> Assembled:
     import torch
 
     from surgery.scoring import swap
     from surgery.scoring.arrays import from_numpy
-    from surgery.scoring.model import load_parent, make_layer
+    from surgery.scoring.model import load_parent, make_layer, make_rotary
 
     parent = load_parent(model)
+    rotary = make_rotary(parent, float(rope)) if rope else None
     layers = dict(make_layer(parent, changed) for changed in _by_layer(chosen))
     starts = range(0, len(samples.tokens), swap.batch_size(samples.length))
     judged: list[swap.Judged] = []
@@ -113,7 +117,7 @@ def _measure(
         for done, start in enumerate(starts):
             progress("judge", done, len(starts), "the assembled child")
             rows = samples.tokens[start : start + swap.batch_size(samples.length)]
-            judged.append(swap.judge(parent, from_numpy(rows), layers, tail))
+            judged.append(swap.judge(parent, from_numpy(rows), layers, tail, rotary))
     progress("judge", len(starts), len(starts), "the assembled child")
     kl = torch.cat([part.kl for part in judged])
     losses = [torch.cat([getattr(part, name) for part in judged]) for name in ("parent", "child")]

@@ -115,10 +115,18 @@ def child_key(
 
 
 def assembled_key(
-    model: Model, data: Mapping[str, Json], chosen: tuple[Candidate, ...], tail: int
+    model: Model,
+    data: Mapping[str, Json],
+    chosen: tuple[Candidate, ...],
+    tail: int,
+    rope: str = "",
 ) -> dict[str, Json]:
-    """The judgement of a whole child: all of its edited blocks, over the last `tail` tokens."""
+    """The judgement of a whole child: all of its edited blocks, over the last `tail` tokens.
+
+    `rope` is the YaRN factor of the child, where it is not the parent's.
+    """
     return {
+        **({"rope": rope} if rope else {}),
         "kind": "assembled",
         "version": MEASURING,
         "parent": model.digest,

@@ -17,7 +17,8 @@ from msgspec import Struct
 from torch import Tensor, nn
 
 from surgery import edits
-from surgery.ir import Attention, Candidate, Experts, Ffn, Layer, Model, Scales
+from surgery.arch.rope import stretched
+from surgery.ir import Attention, Candidate, Experts, Ffn, Layer, Linear, Model, Scales
 from surgery.ops import Constant
 from surgery.scoring.parameters import parameter_of, widened
 from surgery.tensors.ops import Array, tensor_reader
@@ -29,6 +30,7 @@ class Decoder(Protocol):
     embed_tokens: nn.Module
     layers: nn.ModuleList
     norm: nn.Module
+    rotary_emb: nn.Module
 
 
 class CausalLM(Protocol):
@@ -121,14 +123,32 @@ def swapped(parent: Parent, layers: Mapping[int, nn.Module]) -> Generator[None]:
             parent.module.model.layers[index] = layer
 
 
+def make_rotary(parent: Parent, factor: float) -> nn.Module:
+    """The rotary embedding of a child whose YaRN factor is `factor`."""
+    from surgery_runtime import hf
+
+    return cast("nn.Module", hf.rotary(dict(stretched(parent.model, factor).config), parent.module))
+
+
+@contextmanager
+def rotated(parent: Parent, rotary: nn.Module | None) -> Generator[None]:
+    """Run the parent with another rotary embedding (`None`: its own)."""
+    own = parent.module.model.rotary_emb
+    try:
+        parent.module.model.rotary_emb = rotary or own
+        yield
+    finally:
+        parent.module.model.rotary_emb = own
+
+
 def describe(layer: Layer, scales: Scales | None = None) -> dict[str, object]:
     """The geometry of one layer as `surgery_runtime.hf` takes it; `scales` of an FP8 cache."""
     return {"attention": _attention(layer.attention, scales), "mlp": _mlp(layer.mlp)}
 
 
-def _attention(block: Attention | None, scales: Scales | None) -> dict[str, object] | None:
-    if block is None:
-        return None
+def _attention(block: Attention | Linear | None, scales: Scales | None) -> dict[str, object] | None:
+    if not isinstance(block, Attention):
+        return None if block is None else {"linear": True}
     made: dict[str, object] = {
         "heads": block.heads,
         "kv_heads": block.kv_heads,
@@ -143,8 +163,10 @@ def _attention(block: Attention | None, scales: Scales | None) -> dict[str, obje
     return made
 
 
-def _mlp(block: Ffn | Experts | None) -> dict[str, object] | None:
+def _mlp(block: Ffn | Experts | Linear | None) -> dict[str, object] | None:
     match block:
+        case Linear():
+            return {"linear": True}
         case None:
             return None
         case Ffn(width=width):

@@ -34,15 +34,21 @@ def widened(
 ) -> Iterator[tuple[str, Tensor]]:
     """Parameters by name, each as soon as its last part was read.
 
-    `specs` are parent tensors that have the names of all `outputs`, `read` gives a parent tensor as
-    stored.
+    `specs` are parent tensors that have the names of those `outputs` that were not joined, `read`
+    gives a parent tensor as stored.
     """
     known = {spec.name: spec for spec in specs}
     parts = tuple(outputs)
-    missing = Counter(parameter_of(known[output.name]) for output in parts)
+
+    def parameter(output: Output) -> str:
+        # What was joined of several tensors has a name that the parent does not know.
+        spec = known.get(output.name)
+        return output.name if spec is None else parameter_of(spec)
+
+    missing = Counter(map(parameter, parts))
     found: dict[str, dict[str, Array]] = {}
     for output in parts:
-        name = parameter_of(known[output.name])
+        name = parameter(output)
         held = found.setdefault(name, {})
         held[output.name] = materialise(output.op, read)
         missing[name] -= 1
@@ -58,7 +64,7 @@ def _joined(parts: Mapping[str, Array], known: Mapping[str, TensorSpec], dtype: 
         return _owned(dequantise_mxfp4(blocks, scales, name).swapaxes(-1, -2))
     experts: dict[int, dict[int, Tensor]] = {}
     for name, array in parts.items():
-        own = known[name].expert
+        own = known[name].expert if name in known else None
         if own is None:
             return _float32(array, dtype)
         experts.setdefault(own.index, {})[own.piece] = _float32(array, dtype)

@@ -18,7 +18,7 @@ import torch
 from msgspec import Struct
 from torch import Tensor, nn
 
-from surgery.ir import Candidate, Experts, Ffn, Layer, Model
+from surgery.ir import Candidate, Experts, Ffn, Layer, Linear, Model
 from surgery.scoring.arrays import from_numpy
 from surgery.scoring.data import Samples
 from surgery.scoring.divergence import (
@@ -27,7 +27,7 @@ from surgery.scoring.divergence import (
     negative_log_likelihood,
     predict,
 )
-from surgery.scoring.model import Parent, make_layer, swapped
+from surgery.scoring.model import Parent, make_layer, rotated, swapped
 
 MEMORY = 3 * 2**30
 """Bytes that cached hidden states and distributions of one group may take."""
@@ -161,16 +161,24 @@ class Judged(Struct, frozen=True):
     child: Tensor
 
 
-def judge(parent: Parent, tokens: Tensor, layers: Mapping[int, nn.Module], tail: int) -> Judged:
+def judge(
+    parent: Parent,
+    tokens: Tensor,
+    layers: Mapping[int, nn.Module],
+    tail: int,
+    rotary: nn.Module | None = None,
+) -> Judged:
     """Compare parent and child on int64 tokens [batch, length]; losses in nats per token.
 
     The KL is about the last `tail` tokens of each sample, the losses about all but the first.
+    `rotary` is the child's rotary embedding where it is not the parent's.
     """
     size, length = tokens.shape
     count = len(parent.model.layers)
     embedded, state = parent.module.begin(tokens)
     before = _final(parent, parent.module.run(embedded, state, 0, count), length)
-    with swapped(parent, layers):
+    with swapped(parent, layers), rotated(parent, rotary):
+        embedded, state = parent.module.begin(tokens)
         after = _final(parent, parent.module.run(embedded, state, 0, count), length)
 
     def last(states: Tensor) -> Tensor:
@@ -202,16 +210,20 @@ def operations(model: Model, candidates: Sequence[Candidate], samples: int, leng
 
 def _layer_operations(model: Model, layer: Layer, length: int) -> float:
     total = 0.0
-    if (attention := layer.attention) is not None:
+    if (attention := layer.attends) is not None:
         wide = attention.heads * attention.head_dim
         total += 2.0 * model.hidden * (2 * wide + 2 * attention.kv_heads * attention.head_dim)
         # Dense kernels compute what a mask hides, so a window saves nothing here.
         total += 4.0 * wide * length
+    elif layer.attention is not None:
+        total += 2.0 * model.hidden * model.hidden
     match layer.mlp:
         case Ffn(width=width):
             total += 6.0 * model.hidden * width
         case Experts(active=active, width=width):
             total += 6.0 * model.hidden * width * active
+        case Linear():
+            total += 2.0 * model.hidden * model.hidden
         case None:
             pass
     return total

@@ -15,6 +15,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from surgery.ir import Candidate, Experts, Ffn, Layer, Site, Space
+from surgery.ir import Linear as LinearBlock
 from surgery.solving.linear import ZERO, Linear
 
 
@@ -139,6 +140,6 @@ def become(layer: Layer, candidate: Candidate) -> Layer:
         if isinstance(block, Ffn | Experts):
             raise TypeError(f"{candidate.address}: no attention block")
         return replace(layer, attention=block)
-    if block is not None and not isinstance(block, Ffn | Experts):
+    if block is not None and not isinstance(block, Ffn | Experts | LinearBlock):
         raise TypeError(f"{candidate.address}: no MLP block")
     return replace(layer, mlp=block)

@@ -17,7 +17,21 @@ import numpy as np
 import numpy.typing as npt
 
 from surgery.ir import Model, TensorFile
-from surgery.ops import Constant, Copy, MeanHeads, Pad, Take, TakeEach, TensorOp, Unpack
+from surgery.ops import (
+    Blend,
+    Constant,
+    Copy,
+    Joint,
+    MeanHeads,
+    Merge,
+    Pad,
+    Product,
+    Take,
+    TakeEach,
+    TensorOp,
+    Unpack,
+)
+from surgery.tensors import product as products
 from surgery.tensors.headers import open_shard
 from surgery.untrusted import malformed, shown, unreadable
 
@@ -99,6 +113,10 @@ def materialise(op: TensorOp, read: Callable[[str], Array]) -> Array:
             return take(read(source), axis, indices, unit)
         case TakeEach(source, axis, indices, unit):
             return take_each(read(source), axis, indices, unit)
+        case Merge(source, groups):
+            return merge(read(source), groups)
+        case Blend() | Product():
+            return _joined(op, read)
         case MeanHeads(source, heads, head_dim):
             return mean_heads(read(source), heads, head_dim)
         case Constant(value):
@@ -109,6 +127,14 @@ def materialise(op: TensorOp, read: Callable[[str], Array]) -> Array:
             return pad(read(source), count, fill)
         case _:
             assert_never(op)
+
+
+def _joined(op: Joint, read: Callable[[str], Array]) -> Array:
+    match op:
+        case Blend(parts):
+            return weighted_mean([read(name) for name, _ in parts], [w for _, w in parts])
+        case Product(left, right, head_dim):
+            return product(read(left), read(right), head_dim)
 
 
 def unpack(blocks: Array, scales: Array, count: int) -> Array:
@@ -178,6 +204,47 @@ def own_indices(indices: tuple[int, ...], experts: int, whole: int) -> list[tupl
     return own
 
 
+def merge(array: Array, groups: tuple[tuple[tuple[int, int], ...], ...]) -> Array:
+    """`Merge`: [experts, ...] -> [groups, ...] of BF16 (`uint16`), F16 or F32; same dtype."""
+    parts = [weighted_mean([array[e] for e, _ in g], [w for _, w in g]) for g in groups]
+    return np.stack(parts)
+
+
+def product(left: Array, right: Array, head_dim: int = 0) -> Array:
+    """`Product` on [rows, k] and [k or fewer, columns] of BF16 (`uint16`), F16 or F32; same dtype.
+
+    Both are in memory, `right` in float64 and split.
+    """
+    dtype = left.dtype
+    widen = bf16_to_f32 if dtype == NUMPY["BF16"] else _to_f32
+    if head_dim:
+        right = products.shared(right, left.shape[1] // head_dim, head_dim)
+    wide = widen(right).astype(np.float64)
+    made = np.empty((len(left), right.shape[1]), dtype)
+    for row in range(0, len(left), _ROWS):
+        part = widen(left[row : row + _ROWS]).astype(np.float64)
+        # Two roundings, float64 to float32 to BF16, and always the same two.
+        found = products.product(part, wide).astype(np.float32)
+        made[row : row + _ROWS] = f32_to_bf16(found) if dtype == NUMPY["BF16"] else found
+    return made
+
+
+_ROWS = 1024
+"""Rows of a product that are in memory in float64 at once."""
+
+
+def weighted_mean(parts: list[Array], weights: list[int]) -> Array:
+    """`Blend` on equal-shaped arrays of BF16 (`uint16`), F16 or F32; same dtype.
+
+    Elementwise, so that pieces of a tensor give the same bits as the whole. A part of no weight
+    adds nothing, and one alone is itself.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    total, heavy = sum(weights), [(p, w) for p, w in zip(parts, weights, strict=True) if w]
+    return _added([(part, np.float32(weight / total)) for part, weight in heavy], np.float32(1))
+
+
 def mean_heads(array: Array, heads: int, head_dim: int) -> Array:
     """`MeanHeads` on [parent heads * head_dim, ...] of BF16 (`uint16`), F16 or F32.
 
@@ -196,16 +263,22 @@ def mean_of(parts: list[Array]) -> Array:
     Added in float32 in the order given, divided, rounded once to nearest even: elementwise, so
     that pieces of a tensor give the same bits as the whole.
     """
-    dtype = parts[0].dtype
+    one = np.float32(1)
+    return _added([(part, one) for part in parts], np.float32(len(parts)))
+
+
+def _added(parts: list[tuple[Array, np.float32]], over: np.float32) -> Array:
+    """Sum of weight times part in float32, in the order given, divided and rounded once."""
+    dtype = parts[0][0].dtype
     if dtype not in (NUMPY["BF16"], NUMPY["F16"], NUMPY["F32"]):
         raise ValueError(f"no mean over {dtype}")
     widen = bf16_to_f32 if dtype == NUMPY["BF16"] else _to_f32
     # Values near the top of a range may overflow: they become infinite, as in any runtime.
     with np.errstate(over="ignore", invalid="ignore"):
-        total = widen(parts[0]).copy()
-        for part in parts[1:]:
-            total += widen(part)
-        total /= np.float32(len(parts))
+        total = widen(parts[0][0]) * parts[0][1]
+        for part, weight in parts[1:]:
+            total += widen(part) * weight
+        total /= over
         return f32_to_bf16(total) if dtype == NUMPY["BF16"] else total.astype(dtype)
 
 

@@ -1,8 +1,8 @@
 """The operations of `surgery.ops` as streams: from parent shards into a pipe, in constant memory.
 
 In: an operation, where the parent's tensor is. Out: the child tensor's bytes, in order, in chunks
-of at most 1 MiB. Bit for bit what `tensors.ops.materialise` gives. Not here: files and hashes
-(`write.py`).
+of at most 1 MiB. A matrix product alone takes the memory of what it multiplies. Bit for bit what
+`tensors.ops.materialise` gives. Not here: files and hashes (`write.py`).
 """
 
 from __future__ import annotations
@@ -21,12 +21,16 @@ from surgery import catalog
 from surgery.diagnostics import Diagnostic, Stop
 from surgery.ir import Model, TensorFile, TensorSpec
 from surgery.ops import (
+    Blend,
     Constant,
     Copy,
     Cut,
     Growth,
+    Joint,
     MeanHeads,
+    Merge,
     Pad,
+    Product,
     Take,
     TakeEach,
     TensorOp,
@@ -34,7 +38,17 @@ from surgery.ops import (
 )
 from surgery.tensors.digest import sequential, stamp
 from surgery.tensors.headers import DTYPE_BYTES, open_shard
-from surgery.tensors.ops import NUMPY, filling, mean_of, own_indices, read_into, unpacked
+from surgery.tensors.ops import (
+    NUMPY,
+    Array,
+    filling,
+    mean_of,
+    own_indices,
+    product,
+    read_into,
+    unpacked,
+    weighted_mean,
+)
 from surgery.untrusted import malformed, unreadable
 
 CHUNK = 2**20
@@ -140,6 +154,10 @@ def result_shape(op: Cut, shape: tuple[int, ...]) -> tuple[int, ...]:
                 raise ValueError(f"{op.source}: axis {axis} of {shape} is no multiple of {unit}")
             own = own_indices(indices, shape[0], shape[axis] // unit)
             return (*shape[:axis], len(own[0]) * unit, *shape[axis + 1 :])
+        case Merge(_, groups):
+            if not all(0 <= e < shape[0] for group in groups for e, _ in group):
+                raise ValueError(f"{op.source}: groups do not fit {shape[0]} experts")
+            return (len(groups), *shape[1:])
         case MeanHeads(_, heads, head_dim):
             if shape[0] % (heads * head_dim):
                 raise ValueError(f"{op.source}: {shape[0]} rows are not {heads} x n x {head_dim}")
@@ -148,10 +166,24 @@ def result_shape(op: Cut, shape: tuple[int, ...]) -> tuple[int, ...]:
             assert_never(op)
 
 
+def _joint_result(op: Joint, parents: Parents) -> tuple[tuple[int, ...], str]:
+    if isinstance(op, Product):
+        left, right = (parents.locate(Copy(name))[0] for name in (op.left, op.right))
+        if left.dtype != right.dtype or len(left.shape) != 2 or len(right.shape) != 2:
+            raise ValueError(f"{op.left} and {op.right} have no product")
+        return (left.shape[0], right.shape[1]), left.dtype
+    specs = [parents.locate(Copy(name))[0] for name, _ in op.parts]
+    if len({(spec.shape, spec.dtype) for spec in specs}) != 1:
+        raise ValueError(f"{op.parts[0][0]} and others are not of one shape")
+    return specs[0].shape, specs[0].dtype
+
+
 def result(op: TensorOp, parents: Parents) -> tuple[tuple[int, ...], str]:
     """Shape and dtype of what `op` makes; raises `ValueError` where it cannot."""
     if isinstance(op, Constant):
         return (), "F32"
+    if isinstance(op, Blend | Product):
+        return _joint_result(op, parents)
     spec, _ = parents.locate(op)
     match op:
         case Unpack(_, scales, count):
@@ -175,6 +207,14 @@ def send(op: TensorOp, parents: Parents, pipe: Pipe) -> None:
     match op:
         case Constant(value):
             _put(memoryview(np.float32(value).tobytes()), pipe)
+        case Blend(parts):
+            found = [parents.locate(Copy(name)) for name, _ in parts]
+            places = [(file.shard, file.start) for _, file in found]
+            size, dtype = found[0][0].nbytes, found[0][0].dtype
+            _weigh(places, [w for _, w in parts], size, dtype, parents, pipe)
+        case Product(left, right, head_dim):
+            made = product(_whole(left, parents), _whole(right, parents), head_dim)
+            _put(made.reshape(-1).view(np.uint8).data, pipe)
         case Unpack():
             _unpack(op, parents, pipe)
         case Pad(_, count, fill):
@@ -195,6 +235,11 @@ def stream(op: Cut, spec: TensorSpec, file: TensorFile, parents: Parents, pipe: 
             _take(op, spec, file, parents, pipe)
         case TakeEach():
             _take_each(op, spec, file, parents, pipe)
+        case Merge():
+            size = (file.end - file.start) // spec.shape[0]
+            for group in op.groups:
+                places = [(file.shard, file.start + e * size) for e, _ in group]
+                _weigh(places, [w for _, w in group], size, spec.dtype, parents, pipe)
         case MeanHeads():
             _mean(op, spec, file, parents, pipe)
         case _:
@@ -265,6 +310,14 @@ def _take_each(
         _take(Take(op.source, op.axis - 1, own, op.unit), one, part, parents, pipe)
 
 
+def _whole(name: str, parents: Parents) -> Array:
+    """A parent tensor, in memory."""
+    spec, file = parents.locate(Copy(name))
+    made = np.empty(spec.shape, NUMPY[spec.dtype])
+    parents.read(file.shard, made.reshape(-1).view(np.uint8).data, file.start)
+    return made
+
+
 def _fill(element: bytes, count: int, pipe: Pipe) -> None:
     per_chunk = CHUNK // len(element)
     chunk = memoryview(element * min(count, per_chunk))
@@ -287,6 +340,26 @@ def _unpack(op: Unpack, parents: Parents, pipe: Pipe) -> None:
             made = unpacked(blocks[:, group : group + 1], scales[:, group : group + 1])
             _put(made.reshape(-1).view(np.uint8).data, pipe)
     _fill(b"\0\0", (op.count - experts) * size * 32, pipe)
+
+
+def _weigh(
+    places: list[tuple[str, int]],
+    weights: list[int],
+    size: int,
+    dtype: str,
+    parents: Parents,
+    pipe: Pipe,
+) -> None:
+    """The weighted mean of `size` bytes at each of some places."""
+    kind = NUMPY[dtype]
+    step = max(CHUNK // len(places) // kind.itemsize, 1) * kind.itemsize
+    scratch = [aligned(min(step, size)) for _ in places]
+    for at in range(0, size, step):
+        views = [view[: min(step, size - at)] for view in scratch]
+        for view, (shard, start) in zip(views, places, strict=True):
+            parents.read(shard, view, start + at)
+        mean = weighted_mean([np.frombuffer(view, kind) for view in views], weights)
+        _put(mean.view(np.uint8).data, pipe)
 
 
 def _mean(op: MeanHeads, spec: TensorSpec, file: TensorFile, parents: Parents, pipe: Pipe) -> None:

@@ -16,12 +16,14 @@ config never mentioned get their masks when `run` meets them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 import torch
 
-from surgery_runtime.classes import kind_of
+from surgery_runtime.classes import Kind, kind_of
 
 _PRIVATE = (
     "architectures",
@@ -44,15 +46,25 @@ def build(config: dict[str, Any], dtype: torch.dtype = torch.float32) -> Any:
     [experts, width, hidden], else [experts, 2 * width, hidden] (gate first) and [experts, hidden,
     width]. Attention is eager. Raises `ValueError` for other model types.
     """
+    kind, settings = _settings(config)
+    with torch.device("meta"):
+        model = class_at(kind.model)(settings(dtype=dtype, attn_implementation="eager"))
+    _empty(model, dtype)
+    return model
+
+
+def rotary(config: dict[str, Any], like: Any) -> Any:
+    """The rotary embedding that a model as `like`, from `build`, has by this `config.json`."""
+    return type(like.model.rotary_emb)(config=_settings(config)[1]())
+
+
+def _settings(config: dict[str, Any]) -> tuple[Kind, Callable[..., Any]]:
+    """Which model a `config.json` is for, and what makes the object that it takes."""
     kind = kind_of(config.get("model_type"))
     if kind is None:
         raise ValueError(f"no model of type {config.get('model_type')!r} here")
     keys = {key: value for key, value in config.items() if key not in _PRIVATE}
-    keys |= {"dtype": dtype, "attn_implementation": "eager"}
-    with torch.device("meta"):
-        model = class_at(kind.model)(class_at(kind.config)(**keys))
-    _empty(model, dtype)
-    return model
+    return kind, partial(class_at(kind.config), **keys)
 
 
 def class_at(place: str) -> Any:

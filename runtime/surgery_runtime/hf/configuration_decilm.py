@@ -6,7 +6,9 @@ In: the keys of Llama, and `block_configs`: for each layer `{"attention": {"no_o
 of ours alone "sink_tokens" of an attention, the first tokens that its window leaves in sight.
 Out: `DeciLMConfig`, whose blocks also read as attributes (vLLM does so), and which gives the
 plain config of any layer. Refused: a list of another length than the layers, and blocks that are
-linear or sparse.
+sparse.
+
+With `replace_with_linear` (of an FFN, too) a block is one linear layer. It caches nothing.
 
 The width is `intermediate_size` where it is given, else `ffn_mult` times two thirds of the hidden
 size, rounded up to a multiple of 256 as NVIDIA does.
@@ -67,11 +69,13 @@ class DeciLMConfig(LlamaConfig):
         attention, ffn = block["attention"], block["ffn"]
         config.no_op_attention = bool(attention.get("no_op"))
         config.no_op_mlp = bool(ffn.get("no_op"))
+        config.linear_attention = bool(attention.get("replace_with_linear"))
+        config.linear_mlp = bool(ffn.get("replace_with_linear"))
         config.sliding_window = attention.get("window_length")
         config.sink_tokens = attention.get("sink_tokens") or 0
-        if not config.no_op_attention:
+        if not (config.no_op_attention or config.linear_attention):
             config.num_key_value_heads = self.num_attention_heads // attention["n_heads_in_group"]
-        if not config.no_op_mlp:
+        if not (config.no_op_mlp or config.linear_mlp):
             config.intermediate_size = _width(ffn, self.hidden_size)
             config.hidden_act = ffn.get("hidden_act") or self.hidden_act
         return config
@@ -88,9 +92,8 @@ def _uniform_block(config: DeciLMConfig) -> dict[str, Any]:
 def _readable(block: dict[str, Any]) -> Attributes:
     parts = Attributes({key: Attributes(value) for key, value in block.items()})
     for part in parts.values():
-        for key in ("replace_with_linear", "sparsify"):
-            if part.get(key):
-                raise ValueError(f"blocks with {key} are not supported")
+        if part.get("sparsify"):
+            raise ValueError("blocks with sparsify are not supported")
     return parts
 
 

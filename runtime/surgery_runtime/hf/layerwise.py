@@ -325,10 +325,10 @@ class LayerwiseCausalLM:
         """An empty decoder layer to put in place of `model.layers[index]`.
 
         `layer` is {"attention": {"heads", "kv_heads", "head_dim", "window"} or None, "mlp":
-        {"width"} or {"experts", "active", "width"} or None}; an attention that sees first tokens
-        besides its window also has "sinks", one whose cache is in FP8 "kv_scales", of K and V.
-        Parameters are uninitialised, in the model's dtype; names are those of the checkpoint below
-        `model.layers.<index>.`.
+        {"width"} or {"experts", "active", "width"} or None}, or {"linear"} for either; an attention
+        that sees first tokens besides its window also has "sinks", one whose cache is in FP8
+        "kv_scales", of K and V. Parameters are uninitialised, in the model's dtype; names are those
+        of the checkpoint below `model.layers.<index>.`.
         """
         head = self.lm_head.weight
         with torch.device("meta"):

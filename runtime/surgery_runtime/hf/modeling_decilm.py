@@ -4,7 +4,7 @@
 # pyright: reportIncompatibleVariableOverride=false
 # Transformers ships no types for its model classes: what a subclass touches is unknown to the
 # checker, and its attributes are declared in more than one way.
-"""Llama whose layers differ in KV heads, FFN width or window, or lack a block.
+"""Llama whose layers differ in KV heads, FFN width or window, or have linear blocks or none.
 
 In: `DeciLMConfig` and tensors named and shaped as in Llama. Out: the model, built from
 Transformers' own Llama blocks with one config per layer; where all layers are alike it computes
@@ -35,17 +35,46 @@ from .configuration_decilm import DeciLMConfig
 from .layerwise import LayerwiseCausalLM, LayerwiseModel
 
 
+class LinearAttention(nn.Module):
+    """One linear layer where attention was, under the name that Nemotron-NAS has for it."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.linear_attn = nn.Linear(hidden, hidden, bias=False)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """[..., hidden] -> [..., hidden]: every token for itself."""
+        return self.linear_attn(hidden_states)
+
+
+class LinearMLP(nn.Module):
+    """One linear layer where the FFN was."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.linear_mlp = nn.Linear(hidden, hidden, bias=False)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """[..., hidden] -> [..., hidden]."""
+        return self.linear_mlp(hidden_states)
+
+
 class DeciLMDecoderLayer(LlamaDecoderLayer):
-    """A Llama layer after its own config; either block may be missing."""
+    """A Llama layer after its own config; either block may be missing, or linear."""
 
     def __init__(self, config: Any, layer_idx: int) -> None:
         super().__init__(config, layer_idx)
-        self.attends: bool = not config.no_op_attention
+        self.linear: bool = config.linear_attention
+        self.attends: bool = not (config.no_op_attention or self.linear)
         self.feeds: bool = not config.no_op_mlp
         self.window: int | None = config.sliding_window if self.attends else None
         self.sinks: int = config.sink_tokens if self.attends else 0
-        if not self.attends:
+        if self.linear:
+            self.self_attn = LinearAttention(config.hidden_size)
+        elif not self.attends:
             del self.self_attn, self.input_layernorm
+        if config.linear_mlp:
+            self.mlp = LinearMLP(config.hidden_size)
         if not self.feeds:
             del self.mlp, self.post_attention_layernorm
 
@@ -59,6 +88,8 @@ class DeciLMDecoderLayer(LlamaDecoderLayer):
         if self.attends:
             normed = self.input_layernorm(hidden_states)
             hidden_states = hidden_states + self.self_attn(hidden_states=normed, **kwargs)[0]
+        if self.linear:
+            hidden_states = hidden_states + self.self_attn(self.input_layernorm(hidden_states))
         if self.feeds:
             normed = self.post_attention_layernorm(hidden_states)
             hidden_states = hidden_states + self.mlp(normed)
@@ -114,12 +145,16 @@ def block_of(layer: dict[str, Any]) -> dict[str, Any]:
     """The nested dict of Nemotron-NAS keys for the geometry of one layer."""
     attention, mlp = layer["attention"], layer["mlp"]
     block: dict[str, Any] = {"attention": {"no_op": True}, "ffn": {"no_op": True}}
-    if attention is not None:
+    if attention is not None and "linear" in attention:
+        block["attention"] = {"no_op": False, "replace_with_linear": True}
+    elif attention is not None:
         group = attention["heads"] // attention["kv_heads"]
         window = attention["window"]
         block["attention"] = {"no_op": False, "n_heads_in_group": group, "window_length": window}
         block["attention"]["sink_tokens"] = attention.get("sinks", 0)
-    if mlp is not None:
+    if mlp is not None and "linear" in mlp:
+        block["ffn"] = {"no_op": False, "replace_with_linear": True}
+    elif mlp is not None:
         block["ffn"] = {"no_op": False, "intermediate_size": mlp["width"]}
     return block
 

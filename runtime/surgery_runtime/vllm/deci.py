@@ -47,6 +47,8 @@ class DeciLMLayerwiseDecoderLayer(DeciLMDecoderLayer):
         block = config.block_configs[layer_idx]
         check_keys(layer_idx, block["attention"], ATTENTION)
         check_keys(layer_idx, block["ffn"], FFN)
+        if block["attention"].get("replace_with_linear"):
+            raise ValueError(f"layer {layer_idx} has a linear block: not served by this plugin")
         alone = copy.copy(config)
         # vLLM's attention looks up its layer type, and takes the one window of the config.
         window = None if block["attention"]["no_op"] else block["attention"].get("window_length")
