@@ -220,9 +220,7 @@ def _planned(path: str, run: _Run, out: Out | None = None) -> Planned:
     measured = run.step(
         "score", lambda: score.run(spec, space, library, sink, progress, given.scores)
     )
-    answer = run.step(
-        "solve", lambda: batches.run(spec, space, measured, sink, run.options.proof)
-    )
+    answer = run.step("solve", lambda: batches.run(spec, space, measured, sink, run.options.proof))
     problem, solution = answer.problem, answer.solution
     plan = run.step("plan", lambda: solve.record(problem, solution))
     chosen = solution.chosen
