@@ -7,7 +7,7 @@ and no solver. Not here: printing, exit codes (`cli.py`) and any work of a pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -21,6 +21,7 @@ from surgery.progress import Progress, silent
 from surgery.solving.outcome import Proof
 
 if TYPE_CHECKING:
+    from surgery.passes.batches import Answer
     from surgery.passes.breakdown import Breakdown
     from surgery.passes.constrain import Problem
     from surgery.passes.emit import Emitted
@@ -59,6 +60,18 @@ class Planned(Struct, frozen=True):
     rivals: tuple[Rival, ...] = ()
 
 
+class Posed(Struct, frozen=True):
+    """All that a question is about, and the hashes of the tables in it (name, hash).
+
+    The question itself takes batches: `passes/batches.py` puts it for each that may be best.
+    """
+
+    spec: Spec
+    space: Space
+    measured: Measured
+    tables: tuple[tuple[str, str], ...]
+
+
 class Compiled(Struct, frozen=True):
     """A plan carried out: what was written, and what the assembled child measures."""
 
@@ -74,10 +87,10 @@ class Out(Struct, frozen=True):
 
 
 class Halt(Exception):
-    """A pass reported errors; the sink has them. Never leaves this module."""
+    """A pass reported errors; the sink has them. Leaves neither this module nor `explore.py`."""
 
 
-class _Run:
+class Run:
     """One trip through the passes: names the pass at work and stops after one that failed."""
 
     def __init__(self, sink: Sink, options: Options) -> None:
@@ -115,7 +128,7 @@ def check(path: str, sink: Sink, options: Options) -> Spec | None:
     from surgery.passes import expand
 
     try:
-        spec = _checked(path, _Run(sink, options))
+        spec = checked(path, Run(sink, options))
     except Halt:
         return None
     expand.warn_not_yet(spec, sink)
@@ -124,7 +137,7 @@ def check(path: str, sink: Sink, options: Options) -> Spec | None:
 
 def foresee(path: str, sink: Sink, options: Options) -> Space | None:
     """Everything that `plan` finds before it measures; measures and writes nothing."""
-    run = _Run(sink, options)
+    run = Run(sink, options)
     try:
         spec, space = _expanded(path, run, None)
         run.ensure("foresee", lambda: _foresee(spec, space, sink))
@@ -136,7 +149,7 @@ def foresee(path: str, sink: Sink, options: Options) -> Space | None:
 def plan(path: str, sink: Sink, options: Options) -> Planned | None:
     """Everything up to a plan; measures what the library lacks."""
     try:
-        return _planned(path, _Run(sink, options))
+        return _planned(path, Run(sink, options))
     except Halt:
         return None
 
@@ -148,7 +161,7 @@ def costs(
     from surgery import plan as plans
     from surgery.passes import breakdown
 
-    run = _Run(sink, options)
+    run = Run(sink, options)
     try:
         found = run.step("plan", lambda: plans.read(plan))
         spec, space = _expanded(path, run, None)
@@ -161,7 +174,7 @@ def recall(path: str, sink: Sink, options: Options) -> Known | None:
     """What the library knows already of what a plan needs; measures nothing."""
     from surgery.passes import exchange
 
-    run = _Run(sink, options)
+    run = Run(sink, options)
     try:
         spec, space = _expanded(path, run, None)
         return run.step("recall", lambda: exchange.run(spec, space, run.library))
@@ -178,12 +191,13 @@ def compile(
     everything before has worked.
     """
     try:
-        return _compiled(path, _Run(sink, options), out, plan)
+        return _compiled(path, Run(sink, options), out, plan)
     except Halt:
         return None
 
 
-def _checked(path: str, run: _Run) -> Spec:
+def checked(path: str, run: Run) -> Spec:
+    """The spec, parsed and checked. Raises `Halt`."""
     from surgery.grammar import parse
     from surgery.passes import check as check_pass
 
@@ -193,13 +207,13 @@ def _checked(path: str, run: _Run) -> Spec:
     return run.step("check", lambda: check_pass.run(tree, run.sink, run.options.settings))
 
 
-def _expanded(path: str, run: _Run, out: Out | None) -> tuple[Spec, Space]:
+def _expanded(path: str, run: Run, out: Out | None) -> tuple[Spec, Space]:
     """What a plan from a file needs, too: everything before the first measurement."""
     from surgery import evaluate
     from surgery.passes import emit, expand, fit, resolve
 
     sink = run.sink
-    spec = _checked(path, run)
+    spec = checked(path, run)
     run.ensure("not yet", lambda: expand.refuse_not_yet(spec, sink))
     model = run.step("resolve", lambda: resolve.run(spec, sink, run.options.cache))
     run.ensure("expect", lambda: evaluate.expects(spec, model, sink))
@@ -209,8 +223,9 @@ def _expanded(path: str, run: _Run, out: Out | None) -> tuple[Spec, Space]:
     return spec, run.step("expand", lambda: expand.run(spec, model, sink))
 
 
-def _planned(path: str, run: _Run, out: Out | None = None) -> Planned:
-    from surgery.passes import advise, batches, estimates, rivals, score, solve, tables
+def pose(path: str, run: Run, out: Out | None = None) -> Posed:
+    """Everything before solving; measures what the library lacks. Raises `Halt`."""
+    from surgery.passes import score, tables
 
     sink, progress, library = run.sink, run.options.progress, run.library
     spec, expanded = _expanded(path, run, out)
@@ -220,19 +235,51 @@ def _planned(path: str, run: _Run, out: Out | None = None) -> Planned:
     measured = run.step(
         "score", lambda: score.run(spec, space, library, sink, progress, given.scores)
     )
-    answer = run.step("solve", lambda: batches.run(spec, space, measured, sink, run.options.proof))
+    return Posed(spec, space, measured, given.files)
+
+
+def _planned(path: str, run: Run, out: Out | None = None) -> Planned:
+    from surgery.passes import advise, rivals
+
+    posed, options = pose(path, run, out), run.options
+    answer = answered(posed, run)
     problem, solution = answer.problem, answer.solution
-    plan = run.step("plan", lambda: solve.record(problem, solution))
-    chosen = solution.chosen
-    if run.options.refine:
+    planned = recorded(posed, problem, solution, run)
+    if options.refine:
         plan, chosen = run.step("refine", lambda: _refined(problem, solution, run))
-    run.ensure("advise", lambda: advise.run(problem, chosen, sink))
-    beside = rivals.run(problem, rivals.SEEDS) if run.options.rivals else ()
-    said = (*plan.metrics, *run.step("estimate", lambda: estimates.child(problem, chosen)))
-    return Planned(spec, space, chosen, replace(plan, tables=given.files, metrics=said), beside)
+        planned = _told(posed, problem, Planned(posed.spec, posed.space, chosen, plan), run)
+    run.ensure("advise", lambda: advise.run(problem, planned.chosen, run.sink))
+    beside = rivals.run(problem, rivals.SEEDS) if options.rivals else ()
+    return replace(planned, rivals=beside)
 
 
-def _refined(problem: Problem, solution: Solution, run: _Run) -> tuple[Plan, tuple[Candidate, ...]]:
+def answered(posed: Posed, run: Run, warm: Sequence[float] = ()) -> Answer:
+    """The problem at the batches that suit it best, solved. Raises `Halt`."""
+    from surgery.passes import batches
+
+    arguments = (posed.spec, posed.space, posed.measured, run.sink, run.options.proof, warm)
+    return run.step("solve", lambda: batches.run(*arguments))
+
+
+def recorded(posed: Posed, problem: Problem, solution: Solution, run: Run) -> Planned:
+    """A solution as a plan. Raises `Halt`."""
+    from surgery.passes import solve
+
+    plan = run.step("plan", lambda: solve.record(problem, solution))
+    return _told(posed, problem, Planned(posed.spec, posed.space, solution.chosen, plan), run)
+
+
+def _told(posed: Posed, problem: Problem, planned: Planned, run: Run) -> Planned:
+    """A plan with the tables it was made of, and what serving its child should take."""
+    from surgery.passes import estimates
+
+    said = run.step("estimate", lambda: estimates.child(problem, planned.chosen))
+    plan = planned.plan
+    told = replace(plan, tables=posed.tables, metrics=(*plan.metrics, *said))
+    return replace(planned, plan=told)
+
+
+def _refined(problem: Problem, solution: Solution, run: Run) -> tuple[Plan, tuple[Candidate, ...]]:
     """The plan of the child that measures best, after some rounds around the additive optimum."""
     from surgery.passes import refine, solve
 
@@ -248,7 +295,7 @@ def _refined(problem: Problem, solution: Solution, run: _Run) -> tuple[Plan, tup
     return refine.record(solve.record(problem, best), problem, found), found.chosen
 
 
-def _ranked(spec: Spec, space: Space, run: _Run) -> Space | None:
+def _ranked(spec: Spec, space: Space, run: Run) -> Space | None:
     """Rankings and scales take weights; a plan that is made of a config alone leaves them open."""
     from surgery.passes import calibrate, rank
 
@@ -284,7 +331,7 @@ def _foresee(spec: Spec, space: Space, sink: Sink) -> None:
         batches.feasible(replace(spec, requirements=sizes), space, unmeasured, sink)
 
 
-def _replanned(path: str, run: _Run, out: Out, file: Path) -> Planned:
+def _replanned(path: str, run: Run, out: Out, file: Path) -> Planned:
     """The plan in a file, if it is one of this spec and this parent."""
     from surgery import plan as plans
     from surgery.passes import replan
@@ -296,7 +343,7 @@ def _replanned(path: str, run: _Run, out: Out, file: Path) -> Planned:
     return Planned(spec, space, chosen, plan)
 
 
-def _compiled(path: str, run: _Run, folder: Path | None, file: Path | None) -> Compiled:
+def _compiled(path: str, run: Run, folder: Path | None, file: Path | None) -> Compiled:
     from surgery.passes import emit, judge
 
     out = Out(folder)

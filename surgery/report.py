@@ -7,8 +7,11 @@ from: predicted by the search, measured on the assembled child, or counted on di
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
-from surgery import show
+from surgery import lockfile, show
+from surgery.explore import Point, Sweep
+from surgery.ir import Plan
 from surgery.passes import summary
 from surgery.passes.emit import Emitted
 from surgery.passes.judge import Judgement
@@ -28,6 +31,54 @@ def _rivals(found: Planned) -> str:
     rows = [("under the same requirements", goal, "", ""), ("this plan", best, "", "")]
     rows += [(rival.name, significant(rival.objective), "", "") for rival in found.rivals]
     return _table(rows)
+
+
+def front(sweep: Sweep, points: Sequence[Point]) -> str:
+    """What every value of an input costs and gains: a Pareto front, one row per value.
+
+    A value that decides as the one before says so; one that nothing satisfies has no figures.
+    """
+    plans = [point.planned.plan for point in points if point.planned]
+    head = (sweep.name, *_figures(plans[0])[0], "changed", "")
+    rows: list[tuple[str, ...]] = [head]
+    before: tuple[str, str] | None = None
+    for point in points:
+        if point.planned is None:
+            rows.append((point.value, *[""] * (len(head) - 2), "nothing satisfies all"))
+            continue
+        made = point.planned.plan
+        same = f"as at {before[1]}" if before and before[0] == lockfile.decision(made) else ""
+        rows.append((point.value, *_figures(made)[1], _changed(made), same))
+        before = before if same else (lockfile.decision(made), point.value)
+    return f"{plans[0].objective[0]}, by {sweep.name}:\n\n{_table(rows)}"
+
+
+def pool(found: Sequence[Planned]) -> str:
+    """Plans that differ, best first, and in how many layers each differs from those before."""
+    plans = [planned.plan for planned in found]
+    rows = [("plan", *_figures(plans[0])[0], "changed", "differs in")]
+    for number, made in enumerate(plans):
+        apart = " ".join(str(_apart(made, other)) for other in plans[:number])
+        rows.append((str(number + 1), *_figures(made)[1], _changed(made), apart))
+    return f"{plans[0].objective[0]}:\n\n{_table(rows)}"
+
+
+def _figures(made: Plan) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names and values of what is compared between plans."""
+    names, values = zip(*made.metrics, strict=True)
+    return ("objective", "gap", *names), (made.objective[1], dict(made.solver)["gap"], *values)
+
+
+def _changed(made: Plan) -> str:
+    layers = {d.layer for d in made.decisions}
+    edited = {d.layer for d in made.decisions if d.artefact}
+    return f"{len(edited)} of {len(layers)}"
+
+
+def _apart(first: Plan, second: Plan) -> int:
+    """In how many layers two plans of one space differ."""
+    pairs = zip(first.decisions, second.decisions, strict=True)
+    return len({a.layer for a, b in pairs if a != b})
 
 
 def compiled(found: Compiled, program: str, python: str) -> str:
@@ -103,11 +154,16 @@ def _next(emitted: Emitted, program: str, python: str) -> str:
     return f"Next: {program} show {plan}\n  or: {generate}"
 
 
-def _table(rows: list[tuple[str, str, str, str]]) -> str:
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
     """Rows indented by two: the first column left, the others right."""
-    widths = [max(len(row[n]) for row in rows) for n in range(4)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
-        "  ".join((f"{row[0]:<{widths[0]}}", *(f"{row[n]:>{widths[n]}}" for n in (1, 2, 3))))
+        "  ".join(
+            (
+                f"{row[0]:<{widths[0]}}",
+                *(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True)),
+            )
+        )
         for row in rows
     )
     return "\n".join(f"  {line}".rstrip() for line in lines)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from msgspec.structs import replace
 
 from surgery import console
 from surgery.commands import options
+from surgery.diagnostics import Sink
+from surgery.pipeline import Options
+
+if TYPE_CHECKING:
+    from surgery.explore import Sweep
 
 
 @click.command()
@@ -28,6 +34,24 @@ from surgery.commands import options
 )
 @options.refine
 @options.rivals
+@click.option(
+    "--top",
+    type=click.IntRange(min=2),
+    metavar="K",
+    help="The best plan and K - 1 more that differ from it and each other.",
+)
+@click.option(
+    "--distance",
+    type=click.IntRange(min=1),
+    metavar="D",
+    help="In how many layers plans of --top differ at least.  [default: 1]",
+)
+@click.option(
+    "--sweep",
+    "sweep",
+    metavar="NAME=A..B/N",
+    help="A plan for each of N values of an input, from A to B.",
+)
 @options.exact
 @options.time_limit
 @options.accept_gap
@@ -40,6 +64,9 @@ def command(
     tables: tuple[Path, ...],
     refine: int,
     rivals: bool,
+    top: int | None,
+    distance: int | None,
+    sweep: str | None,
     exact: bool,
     time_limit: float | None,
     accept_gap: bool,
@@ -49,12 +76,17 @@ def command(
     from surgery import pipeline
     from surgery.solving.outcome import Proof
 
+    _refuse_together(top, distance, sweep, bool(refine or rivals))
+    over = _sweep(sweep) if sweep else None
     sink = options.sink_for(spec)
     target = out or Path(spec).with_suffix(".plan")
     options.stopping(lambda: console.check_plan_target(target), findings)
     run = options.run_options(sink, library, inputs, findings)
     proof = Proof(exact, time_limit, accept_gap)
     run = run and replace(run, tables=tables, proof=proof, refine=refine, rivals=rivals)
+    if run and (over or top):
+        several(spec, target, sink, run, over or (top or 2, distance or 1), findings)
+        return
     planned = pipeline.plan(spec, sink, run) if run else None
     options.tell(sink, findings)
     if planned is None:
@@ -71,3 +103,60 @@ def command(
     settings = [part for text in inputs for part in ("--set", text)]
     words = ["compile", spec, "--plan", str(target), *folder, *settings, *kept]
     click.echo(f"\nWritten to {target}. Next: {console.program()} {shlex.join(words)}")
+
+
+def _refuse_together(top: int | None, distance: int | None, sweep: str | None, more: bool) -> None:
+    """Options of which one plan is made do not go with those that make several."""
+    if top and sweep:
+        raise click.UsageError("--top and --sweep do not go together")
+    if distance and not top:
+        raise click.UsageError("--distance needs --top")
+    if more and (top or sweep):
+        raise click.UsageError("--refine and --rivals are about one plan: leave out --top, --sweep")
+
+
+def _sweep(text: str) -> Sweep:
+    from surgery import explore
+
+    over = explore.parse_sweep(text)
+    if over is None:
+        message = f"`{text}` is no sweep: write `NAME=A..B/N`, such as `share=60%..90%/16`"
+        raise click.BadParameter(message, param_hint="--sweep")
+    return over
+
+
+def _part(name: str, value: str) -> str:
+    """The part of a file's name that tells the value."""
+    return f"{name}-{value}".replace("/", "_")
+
+
+def several(
+    spec: str,
+    target: Path,
+    sink: Sink,
+    run: Options,
+    wanted: Sweep | tuple[int, int],
+    findings: options.Format,
+) -> None:
+    """Plans at the values of an input, or (count, distance) plans that differ; written, told."""
+    from surgery import explore, report
+
+    if isinstance(wanted, explore.Sweep):
+        points = explore.sweep(spec, sink, run, wanted)
+        made = [(_part(wanted.name, p.value), p.planned) for p in points or () if p.planned]
+        text = report.front(wanted, points) if points else ""
+    else:
+        plans = explore.pool(spec, sink, run, *wanted) or ()
+        made = [(str(number), planned) for number, planned in enumerate(plans, start=1)]
+        text = report.pool(plans) if plans else ""
+    options.tell(sink, findings)
+    if not made:
+        sys.exit(console.exit_code(sink))
+    files = [target.with_suffix(f".{name}{target.suffix}") for name, _ in made]
+    for file in files:
+        options.stopping(lambda file=file: console.check_plan_target(file), findings)
+    for file, (_, planned) in zip(files, made, strict=True):
+        options.stopping(
+            lambda plan=planned.plan, file=file: console.write_plan(plan, file), findings
+        )
+    click.echo(f"{text}\n\nWritten to {files[0]} ... {files[-1]}.")

@@ -12,7 +12,7 @@ E0506 where not even one sequence fits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import product
 
@@ -43,9 +43,17 @@ class Answer(Struct, frozen=True):
 
 
 def run(
-    spec: Spec, space: Space, measured: Measured, sink: Sink, proof: Proof | None = None
+    spec: Spec,
+    space: Space,
+    measured: Measured,
+    sink: Sink,
+    proof: Proof | None = None,
+    warm: Sequence[float] = (),
 ) -> Answer | None:
-    """The best solution over all menus; `None` after a report."""
+    """The best solution over all menus; `None` after a report.
+
+    `warm` are the multipliers of a neighbour's solution.
+    """
     best: tuple[Fraction, Mapping[str, int]] | None = None
     combinations = tuple(_combinations(spec, space, sink))
     for batches in combinations if len(combinations) > 1 else ():
@@ -61,7 +69,7 @@ def run(
         return None
     batches = best[1] if best else combinations[0]
     problem = _stated(spec, space, measured, sink, batches)
-    solution = solve.run(problem, sink, proof or Proof()) if problem is not None else None
+    solution = solve.run(problem, sink, proof or Proof(), warm) if problem is not None else None
     return Answer(problem, solution, batches) if problem and solution else None
 
 

@@ -16,7 +16,8 @@ installed. Seconds are CPU seconds, of children too, so that a busy machine chan
 solver has one thread, building the model is part of it, and limits are by the clock.
 
 With `--sweep N`: N budgets of one 36x100 instance with warm multipliers, beside N cold runs of
-HiGHS.
+HiGHS. With `--pool`: three choices of 80 layers of 16 alternatives with two rows, that differ
+pairwise in 20 layers.
 """
 
 from __future__ import annotations
@@ -277,7 +278,7 @@ def check(raw: Raw, ran: dict[str, Ran]) -> None:
 
 def sweep(points: int, limit: float) -> None:
     """The parameters of a 36x100 instance from 50% to 90% of the parent's."""
-    for seed in range(SEEDS):
+    for seed in range(SEEDS if points else 0):
         raw = instance(36, 100, 3, seed)
         whole = raw.room / np.array(SHARES[:3])
         warm: Floats | None = None
@@ -296,6 +297,26 @@ def sweep(points: int, limit: float) -> None:
                 cold += by_highspy(point, 1e-3, limit).seconds
         beside = f", highspy cold {cold:.2f} s: {cold / seconds:.1f}x" if limit else ""
         print(f"sweep seed {seed}: {points} points in {seconds:.2f} s, unproved {unproved}{beside}")
+
+
+def pool(limit: float) -> None:
+    """Three choices that differ pairwise in 20 of 80 layers, proved as `surgery plan` proves."""
+    for seed in range(SEEDS):
+        raw = instance(80, 16, 2, seed)
+        made = Instance.of(raw.cost, raw.weight, raw.room, raw.start)
+        for gap in (Policy().gap, 1e-3):
+            left, texts, total = made, list[str](), 0.0
+            for _ in range(3):
+                began = cpu()
+                answer = search.solve(left, Policy(gap=gap, deadline=time.monotonic() + limit))
+                seconds, total = cpu() - began, total + cpu() - began
+                texts.append(told(raw, Ran(seconds, answer.chosen, answer.bound)))
+                if answer.chosen is None:
+                    break
+                same = np.zeros(len(raw.cost))
+                same[answer.chosen] = 1
+                left = left.with_row(same, 60.0)
+            print(f"pool seed {seed}, gap {gap:g}: {total:7.3f} s; {'; '.join(texts)}", flush=True)
 
 
 def installed(name: str) -> bool:
@@ -319,10 +340,13 @@ def main() -> None:
     parser.add_argument("--sizes", default="", help="layers x alternatives x rows, comma-separated")
     parser.add_argument("--solvers", default=",".join(SOLVERS))
     parser.add_argument("--sweep", type=int, default=0, metavar="N")
+    parser.add_argument("--pool", action="store_true")
     arguments = parser.parse_args()
     by_surgery(instance(36, 12, 3, 9), 1e-3, 1.0)  # imports are not part of the first answer
-    if arguments.sweep:
+    if arguments.sweep or arguments.pool:
         sweep(arguments.sweep, arguments.limit)
+        if arguments.pool:
+            pool(arguments.limit)
         return
     for gap in arguments.gap or [1e-3, 1e-4]:
         compare(gap, arguments)

@@ -86,8 +86,8 @@ def kelley(instance: Instance, warm: Floats | None = None) -> Bundle:
     steps = [lagrangian(instance, np.zeros(rows))]
     if warm is not None:
         steps += [lagrangian(instance, prices) for prices in warm]
-    if rows == 0:
-        return Bundle(tuple(steps))
+    if (steps[0].slope <= 0).all():  # the least items fit: nothing is better
+        return Bundle((steps[0],))
     # A row's multiplier is a price per unit of weight: the whole room is worth about all damage.
     unit = np.maximum(instance.room, 1.0)
     # Without costs the bound is 0 or, along some direction, as large as one likes.

@@ -106,13 +106,14 @@ class _Ahead(Struct, frozen=True):
         taken, parents = np.nonzero(bound <= self.most[0, depth + 1])
         used = labels.used[:, parents] + weight[:, taken]
         made = _Labels(labels.cost[parents] + cost[taken], used)
-        kept = np.flatnonzero((used <= self.room[:, depth + 1, None]).all(axis=0))
-        for block in range(1, len(self.prices), _BLOCK):
-            some = slice(block, block + _BLOCK)
-            left = made.take(kept)
-            under = left.cost + self.prices[some] @ left.used
-            kept = kept[(under <= self.most[some, depth + 1, None]).all(axis=0)]
-        return made.take(kept), parents[kept], taken[kept]
+        fits = (used <= self.room[:, depth + 1, None]).all(axis=0)
+        block = _BLOCK if len(parents) > _CROWD else len(self.prices)
+        for start in range(1, len(self.prices), block):
+            made, parents, taken = made.take(fits), parents[fits], taken[fits]
+            some = slice(start, start + block)
+            under = made.cost + self.prices[some] @ made.used
+            fits = (under <= self.most[some, depth + 1, None]).all(axis=0)
+        return made.take(fits), parents[fits], taken[fits]
 
     def opens(self, labels: _Labels) -> bool:
         """Whether the only label of groups without a choice fits."""

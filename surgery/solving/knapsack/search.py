@@ -29,7 +29,7 @@ from surgery.solving.knapsack import core, dual, labels, repair
 from surgery.solving.knapsack.dual import Bundle
 from surgery.solving.knapsack.instance import Floats, Instance, Ints
 
-_FIRST = 12
+_FIRST = 24
 """Items besides the least of their groups that the first round looks at."""
 _FAR = 1e3
 """How much better a choice must be for the question to be asked again in units of its cost."""
