@@ -106,13 +106,13 @@ class _Ahead(Struct, frozen=True):
         taken, parents = np.nonzero(bound <= self.most[0, depth + 1])
         used = labels.used[:, parents] + weight[:, taken]
         made = _Labels(labels.cost[parents] + cost[taken], used)
-        fits = (used <= self.room[:, depth + 1, None]).all(axis=0)
+        fits: Mask = np.all(used <= self.room[:, depth + 1, None], axis=0)
         block = _BLOCK if len(parents) > _CROWD else len(self.prices)
         for start in range(1, len(self.prices), block):
             made, parents, taken = made.take(fits), parents[fits], taken[fits]
             some = slice(start, start + block)
             under = made.cost + self.prices[some] @ made.used
-            fits = (under <= self.most[some, depth + 1, None]).all(axis=0)
+            fits = np.all(under <= self.most[some, depth + 1, None], axis=0)
         return made.take(fits), parents[fits], taken[fits]
 
     def opens(self, labels: _Labels) -> bool:
