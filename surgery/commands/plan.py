@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from surgery import console
 from surgery.commands import options
 from surgery.diagnostics import Sink
-from surgery.pipeline import Options
+from surgery.pipeline import Options, Planned
 
 if TYPE_CHECKING:
     from surgery.explore import Sweep
@@ -82,8 +82,8 @@ def command(
     target = out or Path(spec).with_suffix(".plan")
     options.stopping(lambda: console.check_plan_target(target), findings)
     run = options.run_options(sink, library, inputs, findings)
-    proof = Proof(exact, time_limit, accept_gap)
-    run = run and replace(run, tables=tables, proof=proof, refine=refine, rivals=rivals)
+    wanted = Proof(exact, time_limit, accept_gap)
+    run = run and replace(run, tables=tables, proof=wanted, refine=refine, rivals=rivals)
     if run and (over or top):
         several(spec, target, sink, run, over or (top or 2, distance or 1), findings)
         return
@@ -95,14 +95,27 @@ def command(
 
     options.stopping(lambda: console.write_plan(planned.plan, target), findings)
     click.echo(report.planned(planned))
+    click.echo(f"\n{_ending(spec, target, inputs, library, planned)}")
+
+
+def _ending(
+    spec: str, target: Path, inputs: tuple[str, ...], library: Path, planned: Planned
+) -> str:
+    """Where the plan is, and what to type next."""
     if not planned.space.model.files:
-        click.echo(f"\nWritten to {target}. To compile, plan again where the weights are.")
-        return
-    folder = [] if planned.spec.emits else ["-o", f"out/{Path(spec).stem}"]
+        return f"Written to {target}. To compile, plan again where the weights are."
+    words = _next(spec, target, inputs, library, emits=bool(planned.spec.emits))
+    return f"Written to {target}. Next: {console.program()} {shlex.join(words)}"
+
+
+def _next(
+    spec: str, target: Path, inputs: tuple[str, ...], library: Path, *, emits: bool
+) -> list[str]:
+    """The command that carries the plan out."""
+    folder = [] if emits else ["-o", f"out/{Path(spec).stem}"]
     kept = [] if library == options.DEFAULT_LIBRARY else ["--library", str(library)]
     settings = [part for text in inputs for part in ("--set", text)]
-    words = ["compile", spec, "--plan", str(target), *folder, *settings, *kept]
-    click.echo(f"\nWritten to {target}. Next: {console.program()} {shlex.join(words)}")
+    return ["compile", spec, "--plan", str(target), *folder, *settings, *kept]
 
 
 def _refuse_together(top: int | None, distance: int | None, sweep: str | None, more: bool) -> None:

@@ -64,8 +64,8 @@ def search(instance: Instance, prices: Floats, cutoff: float, limit: int) -> Fou
         if len(labels.cost) > _CROWD:
             kept = _undominated(labels)
             labels, parents, taken = labels.take(kept), parents[kept], taken[kept]
-        if len(labels.cost) > limit:
-            proved, limit = False, min(limit, _BEAM)
+        if len(labels.cost) > max(limit, _BEAM):
+            proved, limit = False, _BEAM
             kept = np.sort(np.argpartition(ahead.promise(labels, depth), limit)[:limit])
             labels, parents, taken = labels.take(kept), parents[kept], taken[kept]
         trail.append((parents, taken + items.start))

@@ -90,6 +90,7 @@ class _State(Struct):
     cost: float = inf
     bound: float = -inf
     spent: int = 0
+    beamed: bool = False
 
     def __post_init__(self) -> None:
         self.prices = self.bundle.around
@@ -142,6 +143,8 @@ class _State(Struct):
                 width = inf
                 continue
             width *= 2.0 if found < _CALM else 1.4
+            if found >= _CALM and not self.beamed:
+                self._beam()
         return "optimal"
 
     def _round(self, cutoff: float) -> int | None:
@@ -161,6 +164,15 @@ class _State(Struct):
             return None
         self._beyond(cutoff)
         return found.labels
+
+    def _beam(self) -> None:
+        """A better choice by a few labels among all that is left, before rounds become dear."""
+        self.beamed = True
+        left = self.instance.only(dual.within(self.instance, self.prices, self.cost))
+        if left is not None:
+            found = labels.search(left.tight(), self.prices[:, left.binding], self.cost, 0)
+            if found.chosen is not None:
+                self.offer(left.item[found.chosen])
 
     def _beyond(self, cutoff: float) -> None:
         """No choice but the best costs as little as the cutoff."""
