@@ -217,7 +217,7 @@ def test_a_plan_says_where_its_times_come_from(place: Path) -> None:
     spec, space, measured = expanded(place, wish)
     answer = batches.run(spec, space, measured, Sink())
     assert answer is not None
-    said = dict(estimates.child(answer))
+    said = dict(estimates.child(answer.problem, answer.solution.chosen))
     assert list(said) == [
         *("batch@chat", "throughput@chat", "latency@chat", "ttft@chat", "tpot@chat", "cost@chat"),
     ]
@@ -240,7 +240,9 @@ def test_costs_add_up_to_what_the_plan_says(
     answer = batches.run(spec, space, measured, Sink())
     assert answer is not None
     plan = solve.record(answer.problem, answer.solution)
-    plan = replace(plan, metrics=(*plan.metrics, *estimates.child(answer)))
+    plan = replace(
+        plan, metrics=(*plan.metrics, *estimates.child(answer.problem, answer.solution.chosen))
+    )
     (found,) = breakdown.run(plan, spec, space, None)
     tpot = Fraction(dict(plan.metrics)["tpot@chat"].split(" ms")[0]) / 1000
     assert sum(line.seconds for line in found.tpot) == pytest.approx(float(tpot), rel=1e-3)

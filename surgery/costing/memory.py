@@ -166,7 +166,7 @@ def kv_per_sequence(
 
 
 def _exact(attention: Attention, tokens: int, shared: Parallel) -> int:
-    held = tokens if attention.window is None else min(tokens, attention.window)
+    held = tokens if attention.held is None else min(tokens, attention.held)
     return held * kv_per_token(attention, shared)
 
 
@@ -179,9 +179,9 @@ def _slots(kind: paging.Kind, kinds: Sequence[paging.Kind], group: int | None) -
 def pages(attention: Attention, tokens: int, profile: Profile) -> int:
     """Pages of `profile.block` tokens that vLLM has ready for one sequence in one layer."""
     whole = -(-tokens // profile.block)
-    if attention.window is None:
+    if attention.held is None:
         return whole
-    held = min(attention.window - 1 + profile.step, tokens)
+    held = min(attention.held - 1 + profile.step, tokens)
     # A window may begin inside a page, which takes one more.
     return min(whole, -(-held // profile.block) + 1)
 
@@ -198,9 +198,9 @@ def _pools(kinds: Sequence[paging.Kind], tokens: int, shared: Parallel, profile:
     per_full = sum(kind.layers * kv_per_token(kind.attention, shared) for kind in full)
     per_window = sum(kind.layers * kv_per_token(kind.attention, shared) for kind in windowed)
     if not full or not windowed:
-        longest = max((kind.attention.window or tokens for kind in kinds), default=0)
+        longest = max((kind.attention.held or tokens for kind in kinds), default=0)
         return min(tokens, longest) * (per_full + per_window)
-    longest = max(kind.attention.window or 0 for kind in windowed)
+    longest = max(kind.attention.held or 0 for kind in windowed)
     held = min(tokens, longest + profile.step)
     scale = max(float(tokens), held / profile.ratio)
     return scale * (per_full + profile.ratio * per_window)

@@ -215,7 +215,7 @@ def _resident(found: _Sum, work: Work, stage: Stage, times: float) -> None:
     # On average half of the answer is there already.
     held = load.prefill + load.decode / 2
     if block.window is not None:
-        held = min(held, block.window)
+        held = min(held, block.held or 0)
     heads = max(1.0, block.kv_heads / stage.shared.tensor)
     each = 2 * heads * block.head_dim * KV_BYTES[block.kv_dtype]
     n = stage.sequences
@@ -242,6 +242,6 @@ def _prompt(found: _Sum, work: Work, stage: Stage, times: float) -> None:
         return
     seen = load.prefill / 2
     if block.window is not None:
-        seen = min(seen, block.window)
+        seen = min(seen, block.held or 0)
     operations = 4 * load.prefill * seen * block.heads * block.head_dim / stage.shared.tensor
     found.add("attention.compute", times * operations / stage.device.bf16)

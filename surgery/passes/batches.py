@@ -27,6 +27,7 @@ from surgery.ir import Machine, Measured, Requirement, Scenario, Space, Spec
 from surgery.passes import constrain, solve
 from surgery.passes.constrain import Problem
 from surgery.passes.solve import Solution, Solver
+from surgery.solving.linear import constant
 from surgery.solving.outcome import Proof
 from surgery.units import BYTES, format_bytes
 
@@ -56,11 +57,14 @@ def run(
     """
     best: tuple[Fraction, Mapping[str, int]] | None = None
     combinations = tuple(_combinations(spec, space, sink))
+    gap = 0.0 if proof and proof.exact else solve.GAP
     for batches in combinations if len(combinations) > 1 else ():
         problem = _stated(spec, space, measured, Sink(), batches)
+        if problem is None:
+            continue
         # Ties and explanations are for the winner alone: they take longer than the optimum.
-        found = Solver(problem.columns).minimise(problem.rows, problem.goal) if problem else None
-        if not found or not found.chosen:
+        found = Solver(problem.columns).minimise(problem.rows, problem.goal, gap=gap)
+        if not found.chosen:
             continue
         # Of equals, those with the larger batches, which come later.
         if best is None or found.value <= best[0]:
@@ -75,16 +79,17 @@ def run(
 
 def feasible(spec: Spec, space: Space, measured: Measured, sink: Sink) -> bool:
     """Whether any batches and choices keep every row; reports why not."""
-    combinations = list(_combinations(spec, space, sink))
-    first: Sink | None = None
-    for batches in combinations:
-        told = Sink()
-        problem = _stated(spec, space, measured, told, batches)
-        if problem is not None and solve.feasible(problem, told):
+    combinations = tuple(_combinations(spec, space, sink))
+    for batches in combinations[1:]:
+        problem = _stated(spec, space, measured, Sink(), batches)
+        if problem is None:
+            continue
+        found = Solver(problem.columns).minimise(problem.rows, constant(0))
+        if found.status != "infeasible":
             return True
-        first = first or told
-    sink.extend(first.found if first else ())
-    return False
+    # The smallest are what a refusal is explained with.
+    problem = _stated(spec, space, measured, sink, combinations[0]) if combinations else None
+    return problem is not None and solve.feasible(problem, sink)
 
 
 def sound(spec: Spec, space: Space, measured: Measured, sink: Sink) -> bool:
