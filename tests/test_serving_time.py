@@ -17,7 +17,7 @@ from surgery.costing import factors, fit, points, predict, routing, terms
 from surgery.costing.device import Device, format_of
 from surgery.costing.parallel import Parallel
 from surgery.costing.terms import Load, Stage, Work
-from surgery.ir import Attention, Experts, Ffn
+from surgery.ir import Attention, Experts, Ffn, Linear
 from surgery.study import Row
 
 DATA = Path(points.__file__).parent / "data"
@@ -199,6 +199,14 @@ def test_a_dense_block_by_hand() -> None:
     # All-reduce in a ring moves 2 (g - 1) / g of two bytes a channel.
     assert found["link.bytes"] == pytest.approx(2 * 100 * 2 * 0.5 / 450e9)
     assert found["layer.vllm"] == pytest.approx(0.5e-6)
+
+
+def test_a_linear_layer_is_one_matrix_on_every_gpu() -> None:
+    stage = Stage(replace(LOAD, batch=1), H100, Parallel(2))
+    found = terms.decode([Work(Linear(), 2880**2, 2 * 2880**2)], stage)
+    assert found["gemm.memory"] == pytest.approx(2 * 2880**2 / 3.35e12)
+    assert "kv.memory" not in found
+    assert "link.bytes" not in found
 
 
 def test_attention_by_hand() -> None:

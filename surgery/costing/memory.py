@@ -22,7 +22,7 @@ from msgspec import Struct
 from surgery import paging
 from surgery.costing.parallel import Parallel
 from surgery.costing.shares import Shares
-from surgery.ir import Attention, Experts, Layer
+from surgery.ir import Attention, Experts, Ffn, Layer
 from surgery.sizes import KV_BYTES
 
 _GIB = 2**30
@@ -104,7 +104,7 @@ def weights(
 
 
 def _layer(layer: Layer, parts: Shares, shared: Parallel, profile: Profile, hidden: int) -> int:
-    heads = layer.attention.kv_heads if layer.attention else 1
+    heads = layer.attention.kv_heads if isinstance(layer.attention, Attention) else 1
     bytes_ = parts.per_gpu(shared, heads)
     if isinstance(layer.mlp, Experts) and parts.experts:
         experts = Shares(experts=parts.experts).per_gpu(shared, 1)
@@ -233,13 +233,13 @@ def _row(layer: Layer, hidden: int, shared: Parallel) -> int:
     """Numbers that one token needs at once in the wider block of a layer, on one GPU."""
     attention, mlp = layer.attention, layer.mlp
     rows = [0]
-    if attention is not None:
+    if isinstance(attention, Attention):
         heads = attention.heads + 2 * attention.kv_heads
         rows.append(-(-heads * attention.head_dim // shared.tensor))
     if isinstance(mlp, Experts):
         width = -(-mlp.width // shared.sharing_expert)
         rows.append(mlp.active * (max(2 * width, hidden) + width))
-    elif mlp is not None:
+    elif isinstance(mlp, Ffn):
         rows.append(3 * -(-mlp.width // shared.tensor))
     return max(rows)
 

@@ -24,7 +24,7 @@ from surgery.costing.factors import Factors
 from surgery.costing.memory import Body, Profile
 from surgery.costing.parallel import Parallel
 from surgery.costing.terms import Load, Stage, Terms, Work
-from surgery.ir import Attention, Cost, Experts, Layer, Machine, Model, Scenario
+from surgery.ir import Attention, Cost, Experts, Layer, Linear, Machine, Model, Scenario
 
 Time: TypeAlias = Literal["tpot", "ttft"]
 _TICK = 10**15
@@ -162,6 +162,8 @@ def needs(cost: Cost, machine: Machine, scenario: Scenario) -> Needs:
         rows = 2 * block.heads + 2 * block.kv_heads
         part = Fraction(2 * block.heads, rows) + Fraction(2 * block.kv_heads, rows) * copies
         held = cost.weights * part / shared.tensor / stages
+    elif isinstance(block, Linear):
+        held = Fraction(cost.weights, stages)
     else:
         outside = block is None
         held = Fraction(cost.weights, shared.tensor * (1 if outside else stages))

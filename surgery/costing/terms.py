@@ -35,7 +35,7 @@ from msgspec import Struct
 from surgery.costing import routing
 from surgery.costing.device import Device, format_of
 from surgery.costing.parallel import Parallel
-from surgery.ir import Attention, Block, Experts, Ffn
+from surgery.ir import Attention, Block, Experts, Ffn, Linear
 from surgery.sizes import KV_BYTES
 
 Terms: TypeAlias = Mapping[str, float]
@@ -167,21 +167,26 @@ def _block(found: _Sum, work: Work, stage: Stage, tokens: float, times: float) -
             _experts(found, work, work.block, stage, tokens, times)
         case Attention() | Ffn():
             _gemm(found, work, stage, tokens, times)
+        case Linear():
+            # One matrix, which every GPU has whole: nothing to add up afterwards.
+            _gemm(found, work, stage, tokens, times, ranks=1)
     hidden, shared, device = stage.load.hidden, stage.shared, stage.device
     # Half of it for each of the two blocks of a layer.
     found.add("activation", times * tokens * hidden / device.bandwidth)
     ranks = max(shared.tensor, shared.tensor * shared.data if shared.expert > 1 else 1)
     spread = isinstance(work.block, Experts) and shared.expert > 1
     ranks = ranks if spread else shared.tensor
-    if ranks > 1 and device.link:
+    if ranks > 1 and device.link and not isinstance(work.block, Linear):
         moved = 2 * tokens * hidden * 2 * (ranks - 1) / ranks
         found.add("link.bytes", times * moved / device.link)
 
 
-def _gemm(found: _Sum, work: Work, stage: Stage, tokens: float, times: float) -> None:
-    shared, device = stage.shared, stage.device
-    reading = work.weights / shared.tensor / device.bandwidth
-    computing = 2 * tokens * work.params / shared.tensor / device.rate(work.bits)
+def _gemm(
+    found: _Sum, work: Work, stage: Stage, tokens: float, times: float, ranks: int = 0
+) -> None:
+    device, parts = stage.device, ranks or stage.shared.tensor
+    reading = work.weights / parts / device.bandwidth
+    computing = 2 * tokens * work.params / parts / device.rate(work.bits)
     _roof(found, "gemm", reading, computing, times)
 
 
