@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +22,7 @@ from surgery.arch import (
 from surgery.arch.configs import child_config
 from surgery.arch.family import load_family, product
 from surgery.diagnostics import Diagnostic, Stop
-from surgery.ir import Attention, Experts, Ffn, Site, TensorSpec
+from surgery.ir import Attention, Experts, Ffn, Layer, Site, TensorSpec
 from surgery.passes.resolve import read_model
 from surgery.sources import Fetched
 from surgery_runtime.classes import KINDS
@@ -106,7 +106,7 @@ def test_the_same_from_the_block_configs_of_a_puzzle_config() -> None:
     config = GPT_OSS_120B | {"model_type": "gpt_oss_puzzle", "block_configs": blocks}
     assert total(expected(config)) == (88_150_438_080, 49_993_752_960)
     made = layers(family_of(config), config)
-    assert [layer.attention.window for layer in made if layer.attention][:3] == [128, None, 128]
+    assert _windows(made)[:3] == [128, None, 128]
 
 
 def test_blocks_of_a_puzzle_config_may_be_missing() -> None:
@@ -155,18 +155,29 @@ def test_geometry_of_gpt_oss() -> None:
     assert sizes.layers[7].sites == (Site.ATTENTION, Site.EXPERTS)
 
 
+def _windows(made: Sequence[Layer]) -> list[int | None]:
+    return [n.attention.window for n in made if isinstance(n.attention, Attention)]
+
+
 def test_layer_types_are_honoured_and_their_default_alternates() -> None:
     types = ["full_attention"] * 35 + ["sliding_attention"]
     made = layers(family_of(GPT_OSS_120B), GPT_OSS_120B | {"layer_types": types})
-    assert [layer.attention.window for layer in made if layer.attention] == [None] * 35 + [128]
+    assert _windows(made) == [None] * 35 + [128]
     made = layers(family_of(GPT_OSS_120B), GPT_OSS_120B | {"layer_types": None})
-    assert [layer.attention.window for layer in made if layer.attention] == [128, None] * 18
+    assert (
+        _windows(made)
+        == [
+            128,
+            None,
+        ]
+        * 18
+    )
 
 
 def test_without_a_window_every_layer_must_be_full() -> None:
     config = GPT_OSS_120B | {"sliding_window": None, "layer_types": ["full_attention"] * 36}
     made = layers(family_of(config), config)
-    assert all(layer.attention and layer.attention.window is None for layer in made)
+    assert all(isinstance(n.attention, Attention) and n.attention.window is None for n in made)
 
 
 def test_blocks_that_are_not_there_have_no_tensors() -> None:

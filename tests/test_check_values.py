@@ -30,7 +30,7 @@ def limit_of(text: str) -> Number:
         ("count(layers) <= 7 % 4", 3, units.NUMBER),
         ("count(layers) <= 18 layers / 2", 9, units.NUMBER),
         ("throughput(chat) >= 3K tok / 2 s", 1536, units.TOK_PER_S),
-        ("kv(1K tok) <= node.memory / node.gpus", 80 * 10**9, units.BYTES),
+        ("kv(1K tok) <= node.memory / node.gpus", Fraction(791, 10) * 2**30, units.BYTES),
         ("damage <= min(3, 4) + max(1, 2)", 5, units.NUMBER),
         ("damage <= (if 1 <= 2 then 3 else 4) * 0 + 3", None, units.NUMBER),
     ],

@@ -24,7 +24,7 @@ from space_fixtures import (
 from surgery.arch import family_of, geometry, tensors_of
 from surgery.diagnostics import Sink
 from surgery.edits import child_layers, child_outputs, ranked, selects
-from surgery.ir import Candidate, Scenario, Site, Space
+from surgery.ir import Attention, Candidate, Scenario, Site, Space
 from surgery.passes import cost, expand
 from surgery.source import Source, Span
 
@@ -95,7 +95,9 @@ def test_the_released_child_weighs_what_is_published() -> None:
 def test_the_released_pattern_has_its_layers() -> None:
     space = gpt_oss_space()
     made = child_layers(space.model, released(space))
-    windows = {n.index: n.attention.window if n.attention else 0 for n in made}
+    seen = {n.index: n.attention for n in made if isinstance(n.attention, Attention)}
+    assert len(seen) == len(made)
+    windows = {index: block.window for index, block in seen.items()}
     assert tuple(n for n, window in windows.items() if window is None) == FULL
     assert tuple(n for n, window in windows.items() if window == 8 * K) == WINDOW_8K
     assert [n for n, window in windows.items() if window == 128] == list(range(0, 36, 2))

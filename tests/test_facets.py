@@ -197,7 +197,8 @@ def test_a_router_multiplies_the_alternatives_of_experts_where_they_are_legal() 
     by_text = {c.text: c for c in at(space, 0, EXPERTS)}
     for text, candidate in by_text.items():
         base = by_text.get(edits.base_text(text))
-        assert base is None or candidate.cost == base.cost
+        # Nothing is stored otherwise; who works out times looks at the block.
+        assert base is None or replace(candidate.cost, block=None) == replace(base.cost, block=None)
         block = candidate.block
         assert isinstance(block, Experts)
         told = int(text.partition("+top")[2] or 4)
@@ -336,7 +337,7 @@ def test_nothing_moves_where_there_is_no_facet() -> None:
     key = identity.swap_key(model, {"text": "x"}, kept, "kl", None)
     assert digest(key) == "980052e416e642f1364d22cc206be43650d898ede16305501456f49e570b1f53"
     told = good(BASE).digest
-    assert told == "c56fe93b62b3686d7e4ecb912aa5882f221f34dc709c358b3d7940fdfa56634e"
+    assert told == "9378890656138313161d46a080eef6853be1da0c12705ef7c71c9215323a860f"
     assert told != good(BASE + "apply router { active = 2 }\n").digest
 
 

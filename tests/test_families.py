@@ -221,7 +221,7 @@ def test_a_problem_is_named(changes: dict[str, object], problem: str) -> None:
 def test_windows_hold_for_all_layers_or_for_none() -> None:
     def windows(config: dict[str, object]) -> set[int | None]:
         made = layers(family_of(config), config)
-        return {layer.attention.window for layer in made if layer.attention}
+        return {n.attention.window for n in made if isinstance(n.attention, Attention)}
 
     assert windows(MIXTRAL_8X7B) == {None}
     assert windows(MIXTRAL_8X7B | {"sliding_window": 4096}) == {4096}

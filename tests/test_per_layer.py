@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from surgery.arch.family import family_named
 from surgery.arch.per_layer import FILE, per_layer_config
 from surgery.edits import child_layers
-from surgery.ir import Experts
+from surgery.ir import Attention, Experts, Ffn
 from surgery.passes import twin
 from surgery.passes.resolve import read_model
 from surgery.sources.fetched import Fetched
@@ -86,10 +86,10 @@ def test_transformers_reads_the_layers_from_it(name: str, bench: Path, tmp_path:
     ):
         gone = [] if layer.attention else ["attention"]
         assert resolved.skip == gone + ([] if layer.mlp else ["mlp"])
-        if layer.attention is not None:
+        if isinstance(layer.attention, Attention):
             assert resolved.sliding_window == layer.attention.window
             assert resolved.num_key_value_heads == layer.attention.kv_heads
-        if layer.mlp is not None:
+        if isinstance(layer.mlp, Ffn | Experts):
             assert getattr(resolved, keys["width"].keys[0]) == layer.mlp.width
         if isinstance(layer.mlp, Experts):
             assert resolved.num_local_experts == layer.mlp.count

@@ -28,7 +28,7 @@ from surgery.costing.memory import VLLM, Body, Room
 from surgery.costing.parallel import Parallel
 from surgery.costing.shares import Shares, shares
 from surgery.costing.terms import Load, Stage, Work
-from surgery.ir import Experts, Layer, Machine
+from surgery.ir import Attention, Experts, Layer, Machine
 from surgery.source import Source, Span
 
 K = 1024
@@ -100,7 +100,7 @@ def model(child: bool, kv: str) -> Model:
     works: list[Work] = []
     for layer in parent.layers:
         attention, mlp = layer.attention, layer.mlp
-        assert attention is not None
+        assert isinstance(attention, Attention)
         assert isinstance(mlp, Experts)
         cut = child and layer.index in HALVED
         wide = child and layer.index % 2 == 1 and layer.index not in FULL
