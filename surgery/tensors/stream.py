@@ -51,8 +51,9 @@ from surgery.tensors.ops import (
 )
 from surgery.untrusted import malformed, unreadable
 
-CHUNK = 2**20
-"""Bytes moved at once: larger chunks are no faster, smaller ones are."""
+CHUNK = 2**18
+"""Bytes moved at once. Writes of 1 MiB to multiples of 1 MiB can take ten times as long: the page
+cache then asks for one folio of that size, and memory that is in use has few."""
 _DIRECT = 2048
 """Runs at least this long are read one by one; shorter ones with everything between them."""
 _MAX_OPEN = 64
