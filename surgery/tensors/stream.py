@@ -1,7 +1,7 @@
 """The operations of `surgery.ops` as streams: from parent shards into a pipe, in constant memory.
 
 In: an operation, where the parent's tensor is. Out: the child tensor's bytes, in order, in chunks
-of at most 1 MiB. A matrix product alone takes the memory of what it multiplies. Bit for bit what
+of at most 256 KiB. A matrix product alone takes the memory of what it multiplies. Bit for bit what
 `tensors.ops.materialise` gives. Not here: files and hashes (`write.py`).
 """
 

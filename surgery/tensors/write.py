@@ -4,7 +4,7 @@ In: a directory that belongs to the caller alone, the parent, the child's `Outpu
 (and an index when there are several), byte for byte as `tensors.layout.layout` says, and the
 SHA-256 of every tensor: that of the parent's where all of it was copied and its shard has not
 changed since it was hashed, else taken of what was written. Memory does not grow with the model:
-chunks of 1 MiB are read and written by one thread, and hashed and synced by others, which lag
+chunks of 256 KiB are read and written by one thread, and hashed and synced by others, which lag
 behind. Refuses, as `Stop`: too little space, before the first byte
 and during writing (E0803), and every other failure of the output (E0806); then no file of it is
 left. Not here: making the directory appear whole (`passes/emit_place.py` renames it),
