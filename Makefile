@@ -58,7 +58,7 @@ $(SERVING): .ci/engines.txt
 	$(ENGINES)/bin/python -m pip install --quiet --no-deps --editable .
 	touch $(SERVING)
 
-# About six minutes; `-s` shows the figures.
+# About three minutes; `-s` shows the figures.
 test-engines: install engines
 	$(ENGINES)/bin/python -m pytest -s tests/engines
 
