@@ -2,15 +2,17 @@
 
     python -m surgery.study            the table
     python -m surgery.study --write    and costing/data/fitted.json, residuals.csv
+    python -m surgery.study --unseen h100_sxm    the factors that ship, on a machine of their own
 
 In: the measured points. Out: a table of errors per model, engine and machine: fitted to one half of
 the points and judged on the other (both ways, several times), and fitted to one machine and judged
 on the other. An error is |predicted / measured - 1|. Everything is seeded; two runs print the same.
+Points of a machine that nothing was fitted to come with the extra `aiconfigurator`.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from surgery import machines
-from surgery.costing import device, factors, fit, points, predict
+from surgery.costing import device, factors, fit, points, predict, silicon
 from surgery.costing.device import Device
 from surgery.costing.factors import Bands, Factor, Factors, Fitted
 from surgery.costing.points import Point
@@ -67,11 +69,11 @@ def devices() -> dict[str, Device]:
     }
 
 
-def rows() -> tuple[Row, ...]:
-    """All points with their terms."""
+def rows(some: Sequence[Point] | None = None) -> tuple[Row, ...]:
+    """Points with their terms, all of the file unless told otherwise."""
     known = devices()
     made: list[Row] = []
-    for point in points.read():
+    for point in points.read() if some is None else some:
         here = known[point.machine]
         batch = min(point.load.batch, points.room(point, here))
         stage = Stage(replace(point.load, batch=batch), here, point.shared)
@@ -152,7 +154,7 @@ def outliers(found: Sequence[Judged]) -> Iterator[str]:
     for each in found:
         by_row.setdefault(id(each.row), []).append(each)
     far = [some for some in by_row.values() if min(abs(e.tpot) for e in some) > OUTLIER]
-    yield f"outliers: {len(far)} points whose TPOT is off by more than {OUTLIER:.0%} in every half"
+    yield f"outliers: {len(far)} points whose TPOT is off by more than {OUTLIER:.0%} in every fit"
     for some in sorted(far, key=lambda some: (some[0].row.group, some[0].row.point.name)):
         point = some[0].row.point
         error = float(np.median([each.tpot for each in some]))
@@ -195,21 +197,36 @@ def write(all_rows: Sequence[Row], errors: Bands) -> None:
     (_DATA / "residuals.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def main(arguments: Sequence[str]) -> None:
+def unseen(system: str) -> Iterator[str]:
+    """The factors that ship, on points of a machine that they were not fitted to."""
+    known = {name: factor.value for name, factor in factors.fitted().factors.items()}
+    found = list(judge(Factors(known), rows(silicon.read(system))))
+    yield from table(f"fitted to all points, judged on {system}", found)
+    yield ""
+    yield from outliers(found)
+
+
+def main() -> None:
     """Print the study, and write the files if that is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m surgery.study", description=__doc__)
+    parser.add_argument("--write", action="store_true", help="the files that ship")
+    parser.add_argument("--unseen", metavar="SYSTEM", help="judge on a system of the extra")
+    options = parser.parse_args()
+    if options.unseen:
+        print("\n".join(unseen(options.unseen)))
+        return
     all_rows = rows()
     halved, crossed = halves(all_rows), list[Judged]()
     blocks = [table("fitted to one half, judged on the other", halved)]
-    names = sorted({row.point.machine for row in all_rows})
-    for machine in names:
+    for machine in sorted({row.point.machine for row in all_rows}):
         found = across(all_rows, machine)
         crossed += found
         blocks.append(table(f"fitted to {machine}, judged on the others", found))
     blocks.append(outliers(halved))
     print("\n\n".join("\n".join(block) for block in blocks))
-    if "--write" in arguments:
+    if options.write:
         write(all_rows, bands(halved, crossed))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -1,15 +1,15 @@
 """Measured serving points: the file in `data/`, as loads on machines.
 
-In: `data/serving-points.csv` (its README says where it is from and how its columns are read).
-Out: `Point`s: the work of every block, the load, the parallelism, times measured in seconds.
-Machines are those of std/nvidia.surg, by name. Refuses a point of a model or machine that it does
-not know (`KeyError`: the file is ours).
+In: `data/serving-points.csv` (its README says where it is from and how its columns are read), or
+rows of other points with the same columns (`silicon.py`). Out: `Point`s: the work of every block,
+the load, the parallelism, times measured in seconds. Machines are those of std/nvidia.surg, by
+name. Refuses a point of a model or machine that it does not know (`KeyError`).
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -46,8 +46,13 @@ SHAPES: Mapping[str, Shape] = {
     "meta-llama/Llama-3.1-70B": Shape(80, 8192, 64, 8, 128, 28672, 128256),
     "meta-llama/Llama-3.1-8B-Instruct": Shape(32, 4096, 32, 8, 128, 14336, 128256),
     "Qwen/Qwen3-235B-A22B-FP8": Shape(94, 4096, 64, 4, 128, 1536, 151936, 128, 8),
+    "Qwen/Qwen3-32B": Shape(64, 5120, 64, 8, 128, 25600, 151936),
 }
-MACHINES: Mapping[str, str] = {"h200_sxm": "nvidia.h200_sxm", "b200_sxm": "nvidia.b200"}
+MACHINES: Mapping[str, str] = {
+    "h100_sxm": "nvidia.h100_sxm",
+    "h200_sxm": "nvidia.h200_sxm",
+    "b200_sxm": "nvidia.b200",
+}
 _ALLOWANCE = 2e9
 _BITS: Mapping[str, float] = {"bf16": 16, "fp8": 8, "fp8_block": 8, "nvfp4": 4.5}
 
@@ -91,9 +96,13 @@ def throughput(load: Load, shared: Parallel, ttft: float, tpot: float) -> float:
 
 @cache
 def read() -> tuple[Point, ...]:
-    """All points, each measurement once."""
+    """All points of the file, each measurement once."""
     path = files("surgery.costing").joinpath("data/serving-points.csv")
-    rows = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
+    return made(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+
+
+def made(rows: Iterable[Mapping[str, str]]) -> tuple[Point, ...]:
+    """Points of rows, each measurement once."""
     return tuple(dict.fromkeys(_point(row) for row in rows))
 
 
