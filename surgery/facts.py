@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from surgery import catalog, sizes
 from surgery.costing import parallel, serving
@@ -54,6 +55,9 @@ class Context(Struct, frozen=True):
     sink: Sink | None = None
     batches: Mapping[str, int] = field(default_factory=dict[str, int])
     """Sequences of scenarios with `batch = fit`, where somebody has fixed them."""
+    served: Mapping[str, int] = field(default_factory=dict[str, int])
+    """The batch of throughput and cost, where that is to be another: bounds over several batches
+    take what falls with the batch at the largest of them (`solving/optimism.py`)."""
 
 
 def parent_context(spec: Spec, model: Model, sink: Sink | None = None) -> Context:
@@ -146,7 +150,7 @@ def metric(wanted: Metric, context: Context) -> Fraction:
         case "memory":
             return _memory(wanted, costs, context)
         case "throughput":
-            at = setting(wanted, costs, context)
+            at = setting(wanted, costs, rates(context))
             return serving.tokens(at) / serving.latency(costs, at)
         case "resident":
             return _resident(wanted, costs, context)
@@ -164,7 +168,7 @@ def _resident(wanted: Metric, costs: tuple[Cost, ...], context: Context) -> Frac
 
 def _timed(wanted: Metric, costs: tuple[Cost, ...], context: Context) -> Fraction:
     """A metric that is a sum of times: seconds, or the price of a million tokens."""
-    at = setting(wanted, costs, context)
+    at = setting(wanted, costs, rates(context) if wanted.name == "cost" else context)
     match wanted.name:
         case "ttft" | "tpot":
             return serving.seconds(costs, at, wanted.name)
@@ -179,6 +183,11 @@ def _timed(wanted: Metric, costs: tuple[Cost, ...], context: Context) -> Fractio
             return per_token * machine.gpus * hour / 3600 * 10**6
         case _:
             raise ValueError(f"no metric {wanted.name!r}")
+
+
+def rates(context: Context) -> Context:
+    """The context as throughput and cost see it: at the batch that is served."""
+    return replace(context, batches={**context.batches, **context.served})
 
 
 def setting(wanted: Metric, costs: tuple[Cost, ...], context: Context) -> Setting:

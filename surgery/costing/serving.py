@@ -192,14 +192,19 @@ def largest(
 ) -> int:
     """The largest batch of the whole machine that fits, 0 if not even one sequence does."""
     each = [needs(cost, machine, scenario) for cost in costs]
-    shared, rule = parallel.of(machine), profile(scenario)
-    left = room(layers, model, machine, scenario) - sum(need.weights for need in each)
+    weights = sum((need.weights for need in each), Fraction(0))
     sequence = sum((need.sequence for need in each), Fraction(0))
+    space = room(layers, model, machine, scenario)
+    return sequences(weights, sequence, space, scenario) * copies(parallel.of(machine))
+
+
+def sequences(weights: Fraction, sequence: Fraction, room: Fraction, scenario: Scenario) -> int:
+    """How many sequences of one copy of a model fit in `room` bytes beside its weights."""
+    most, left = profile(scenario).sequences, room - weights
     if left < sequence or left <= 0:
         return 0
-    found = int(left // sequence) if sequence else rule.sequences or 1
-    per_copy = found if rule.sequences is None else min(found, rule.sequences)
-    return per_copy * copies(shared)
+    found = int(left // sequence) if sequence else most or 1
+    return found if most is None else min(found, most)
 
 
 def copies(shared: Parallel) -> int:

@@ -125,12 +125,15 @@ def decode(works: Iterable[Work], stage: Stage) -> Terms:
 def mixed(works: Iterable[Work], stage: Stage) -> Terms:
     """What the prompts of other sequences add to the mean decoding step of the given blocks."""
     found, load = _Sum(), stage.load
-    rate, n = stage.prompts * load.chunks, stage.sequences
-    width = load.prefill / load.chunks
+    n, read = stage.sequences, stage.prompts * load.prefill
+    # Prompts that come more often than steps share a step, as many as a chunk holds.
+    rate = max(min(1.0, stage.prompts * load.chunks), read / load.chunk)
     for work, times in Counter(works).items():
-        _block(found, work, stage, n + width, times * rate)
-        # Where prompts outnumber steps, there are steps of prompts alone.
-        _block(found, work, stage, n, -times * min(rate, 1.0))
+        if rate:
+            _block(found, work, stage, n + read / rate, times * min(rate, 1.0))
+            _block(found, work, stage, n, -times * min(rate, 1.0))
+            # Where they take more steps than there are, there are steps of prompts alone.
+            _block(found, work, stage, read / rate, times * max(0.0, rate - 1))
         _prompt(found, work, stage, times * stage.prompts)
     return found.found
 

@@ -1,38 +1,45 @@
-"""`batch = fit`: which batch sizes to solve for, and the best of the solutions.
+"""`batch = fit`: the problem and the solution at the batches that suit the objective best.
 
-In: a spec, its space, measurements. Out: the problem and the solution for the batch sizes that suit
-the objective best, one size per scenario with `batch = fit` that something is asked of. Every size
-makes times linear and adds a requirement, `@fits-NAME`: weights and the KV cache of so many
-sequences within what the engine has for them on one GPU. Sizes are tried from a geometric menu up
-to what the smallest child has room for, as the paper does (B, section on the MIP: re-solve for
-several batches, keep the best), all combinations of at most `MENU` sizes each. Reports what the
-solver would (E0601 and others, at the smallest sizes) where no combination has a solution, and
-E0506 where not even one sequence fits.
+In: a spec, its space, measurements. Out: the best of the problems at all batches that the smallest
+child has room for, and its solution, proved against all the others. At a batch, times are linear;
+a requirement `@fits-NAME` keeps the batch within what the engine has room for on one GPU. The paper
+solves for several batches and keeps the best (B, section on the MIP). Here every batch counts:
+branch and bound over boxes of batches. The relaxation of a box (times and bytes at its smallest
+batches, throughput at its largest, `solving/optimism.py`) bounds every batch in it, so that most of
+them are never solved for. Where an objective cannot be bounded so, all batches are solved for.
+
+Reports what the solver would where no batch has a solution (E0601, at the parent's batch), E0506
+where not even one sequence fits, E0603 where time runs out. Not here: rows (`batch_rows.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import heapq
+import time
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import product
+from typing import TypeAlias
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
-from surgery import affine, catalog
-from surgery.costing import parallel, serving
-from surgery.diagnostics import Diagnostic, Help, Label, Sink, Stop
-from surgery.expr import Compare, Metric, Number
-from surgery.ir import Machine, Measured, Requirement, Scenario, Space, Spec
-from surgery.passes import constrain, solve
+from surgery.costing import serving
+from surgery.diagnostics import Diagnostic, Sink
+from surgery.ir import Measured, Space, Spec
+from surgery.passes import batch_rows, solve
+from surgery.passes.batch_rows import Question
 from surgery.passes.constrain import Problem
 from surgery.passes.solve import Solution, Solver
+from surgery.solving import highs
 from surgery.solving.linear import constant
-from surgery.solving.outcome import Proof
-from surgery.units import BYTES, format_bytes
+from surgery.solving.outcome import Outcome, Proof
 
-MENU = 6
-"""Sizes to try for one scenario."""
+PATIENCE = 64
+"""Boxes to open for the optimum itself; after them, what is proved within the gap will do. They are
+counted, not timed, so that the same spec has the same plan."""
+Sizes: TypeAlias = tuple[int, ...]
+"""Sequences per copy of the model, by fitting scenario."""
 
 
 class Answer(Struct, frozen=True):
@@ -51,161 +58,211 @@ def run(
     proof: Proof | None = None,
     warm: Sequence[float] = (),
 ) -> Answer | None:
-    """The best solution over all menus; `None` after a report.
+    """The best solution over all batches; `None` after a report.
 
     `warm` are the multipliers of a neighbour's solution.
     """
-    best: tuple[Fraction, Mapping[str, int]] | None = None
-    combinations = tuple(_combinations(spec, space, sink))
-    gap = 0.0 if proof and proof.exact else solve.GAP
-    for batches in combinations if len(combinations) > 1 else ():
-        problem = _stated(spec, space, measured, Sink(), batches)
-        if problem is None:
-            continue
-        # Ties and explanations are for the winner alone: they take longer than the optimum.
-        found = Solver(problem.columns).minimise(problem.rows, problem.goal, gap=gap)
-        if not found.chosen:
-            continue
-        # Of equals, those with the larger batches, which come later.
-        if best is None or found.value <= best[0]:
-            best = (found.value, batches)
-    if not combinations:
+    proof = proof or Proof()
+    question = batch_rows.question(spec, space, measured, sink)
+    if question is None:
         return None
-    batches = best[1] if best else combinations[0]
-    problem = _stated(spec, space, measured, sink, batches)
-    solution = solve.run(problem, sink, proof or Proof(), warm) if problem is not None else None
-    return Answer(problem, solution, batches) if problem and solution else None
+    search = _Search(question, proof, tuple(warm))
+    base = question.at(search.named(search.parent), sink)
+    if base is None:
+        return None
+    if question.fitting:
+        search.question = question = replace(question, base=base)
+        search.run()
+        if search.late and not search.best:
+            sink.report(solve.unproven(base, Outcome("stopped")))
+            return None
+    batches = search.named(search.best or search.parent)
+    problem = question.at(batches, sink)
+    solution = solve.run(problem, sink, proof, warm) if problem is not None else None
+    if problem is None or solution is None:
+        return None
+    if search.best:
+        solution = search.certified(problem, solution)
+        if solution.status == "stopped" and not proof.accept_gap:
+            sink.report(_unproven(problem, solution))
+            return None
+    return Answer(problem, solution, batches)
+
+
+def _unproven(problem: Problem, solution: Solution) -> Diagnostic:
+    sign = -1 if problem.spec.objective.sense == "maximize" else 1
+    value, bound = sign * solution.objective, sign * solution.bound
+    found = Outcome("stopped", (0,), value, bound, solution.gap)
+    return solve.unproven(problem, found)
 
 
 def feasible(spec: Spec, space: Space, measured: Measured, sink: Sink) -> bool:
     """Whether any batches and choices keep every row; reports why not."""
-    combinations = tuple(_combinations(spec, space, sink))
-    for batches in combinations[1:]:
-        problem = _stated(spec, space, measured, Sink(), batches)
-        if problem is None:
-            continue
-        found = Solver(problem.columns).minimise(problem.rows, constant(0))
-        if found.status != "infeasible":
-            return True
-    # The smallest are what a refusal is explained with.
-    problem = _stated(spec, space, measured, sink, combinations[0]) if combinations else None
-    return problem is not None and solve.feasible(problem, sink)
+    question = batch_rows.question(spec, space, measured, sink)
+    if question is None:
+        return False
+    search = _Search(question, Proof(), (), only_feasible=True)
+    problem = question.at(search.named(search.parent), sink)
+    if problem is None:
+        return False
+    if question.fitting:
+        search.question = replace(question, base=problem)
+        search.run()
+    return bool(search.best) or solve.feasible(problem, sink)
 
 
 def sound(spec: Spec, space: Space, measured: Measured, sink: Sink) -> bool:
     """Whether everything that is asked can be a row; reports what cannot."""
-    batches = next(_combinations(spec, space, sink), None)
-    return batches is not None and _stated(spec, space, measured, sink, batches) is not None
+    question = batch_rows.question(spec, space, measured, sink)
+    if question is None:
+        return False
+    parent = {each.scenario.name: each.parent * each.copies for each in question.fitting}
+    return question.at(parent, sink) is not None
 
 
-# ---- menus -----------------------------------------------------------------------------------
+# ---- the search ------------------------------------------------------------------------------
 
 
-def _combinations(spec: Spec, space: Space, sink: Sink) -> Iterator[Mapping[str, int]]:
-    """Batches by scenario, the smallest first; one empty combination where nothing is to fit."""
-    fitting = [(scenario, _machine(spec, scenario)) for scenario in _fitting(spec)]
-    menus: list[tuple[int, ...]] = []
-    for scenario, machine in fitting:
-        try:
-            menus.append(menu(space, machine, scenario))
-        except (Stop, serving.Missing) as why:
-            sink.report(why.diagnostic if isinstance(why, Stop) else _undeclared(machine, why))
+class _Box(Struct, frozen=True, order=True):
+    """Batches between two, by the bound on what any of them is worth; of equals, larger ones."""
+
+    bound: Fraction
+    serial: int
+    low: Sizes
+    high: Sizes
+
+    @property
+    def halves(self) -> tuple[tuple[Sizes, Sizes], ...]:
+        """Both parts of the box, cut where the ratio of its ends is greatest; larger ones first."""
+        ends = list(zip(self.low, self.high, strict=True))
+        axis = max(range(len(ends)), key=lambda n: ends[n][1] / ends[n][0])
+        low, high = ends[axis]
+        # The geometric middle: time and room are felt in ratios.
+        cut = min(high - 1, max(low, int((low * high) ** 0.5)))
+        upper = (*self.low[:axis], cut + 1, *self.low[axis + 1 :])
+        lower = (*self.high[:axis], cut, *self.high[axis + 1 :])
+        return (upper, self.high), (self.low, lower)
+
+
+class _Search(Struct):
+    """Best first over boxes. `best` are the sizes of the best solution so far, `value` its goal."""
+
+    question: Question
+    proof: Proof
+    warm: tuple[float, ...]
+    only_feasible: bool = False
+    best: Sizes = ()
+    value: Fraction = Fraction(0)
+    waiting: list[_Box] = field(default_factory=list[_Box])
+    tried: dict[Sizes, Fraction | None] = field(default_factory=dict[Sizes, Fraction | None])
+    opened: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def parent(self) -> Sizes:
+        """The sizes that the parent has room for, or the smallest child where that is less."""
+        return tuple(each.parent for each in self.question.fitting)
+
+    def named(self, sizes: Sizes) -> dict[str, int]:
+        """Batches of the whole machine, by scenario."""
+        pairs = zip(self.question.fitting, sizes, strict=True)
+        return {each.scenario.name: size * each.copies for each, size in pairs}
+
+    def run(self) -> None:
+        """Search until the best is proved, or proved within the gap, or time runs out."""
+        fitting = self.question.fitting
+        if self.only_feasible or self.question.bounded:
+            self._open(tuple(1 for _ in fitting), tuple(each.most for each in fitting))
+            while self.waiting and not self._done(self.waiting[0].bound):
+                for low, high in heapq.heappop(self.waiting).halves:
+                    self._open(low, high)
             return
-    for sizes in product(*menus):
-        yield {scenario.name: n for (scenario, _), n in zip(fitting, sizes, strict=True)}
+        for sizes in product(*(range(each.most, 0, -1) for each in fitting)):
+            if self.late:
+                return
+            self._try(sizes)
 
+    def _done(self, bound: Fraction) -> bool:
+        if self.late or (self.best and self.only_feasible):
+            return True
+        patient = self.proof.exact or self.opened < PATIENCE
+        gap = highs.TOLERANCE if patient else solve.GAP
+        return bool(self.best) and self.distance(bound) <= gap
 
-def _fitting(spec: Spec) -> tuple[Scenario, ...]:
-    """Scenarios with `batch = fit` of which something is asked about the result."""
-    formulas = [each.expr for each in spec.requirements]
-    asked = {
-        part.scenario
-        for formula in (*formulas, spec.objective.expr)
-        for part in affine.walk(formula)
-        if isinstance(part, Metric) and not part.parent
-    }
-    return tuple(s for s in spec.scenarios if s.batch is None and s.name in asked)
+    @property
+    def late(self) -> bool:
+        limit = self.proof.seconds
+        return limit is not None and time.monotonic() - self.started > limit
 
+    def distance(self, bound: Fraction) -> float:
+        """How far a bound is below the best, relative to it."""
+        size = abs(self.value)
+        return max(0.0, float((self.value - bound) / size)) if size else float(bound < self.value)
 
-def _machine(spec: Spec, scenario: Scenario) -> Machine:
-    return next(machine for machine in spec.machines if machine.name == scenario.machine)
+    def _open(self, low: Sizes, high: Sizes) -> None:
+        """Bound a box, and try the batches that the choice of its relaxation has room for."""
+        self.opened += 1
+        if low == high:
+            self._try(low)
+            return
+        problem = self.question.between(self.named(low), self.named(high))
+        found = self._solved(problem) if problem is not None else None
+        if problem is None or found is None:
+            return
+        if found.chosen:
+            self._try(self._room(problem, found))
+        if not self.best or self.distance(found.bound) > highs.TOLERANCE:
+            heapq.heappush(self.waiting, _Box(found.bound, self.opened, low, high))
 
+    def _try(self, sizes: Sizes) -> None:
+        """Solve for these batches, and then for the largest that the solution has room for."""
+        while sizes not in self.tried:
+            problem = self.question.at(self.named(sizes), Sink())
+            found = self._solved(problem) if problem is not None else None
+            self.tried[sizes] = found.bound if found else None
+            if problem is None or found is None or not found.chosen:
+                return
+            # Of equals, those with the larger batches.
+            rank = (found.value, tuple(-size for size in sizes))
+            if not self.best or rank < (self.value, tuple(-size for size in self.best)):
+                self.best, self.value = sizes, found.value
+            sizes = self._room(problem, found)
 
-def menu(space: Space, machine: Machine, scenario: Scenario) -> tuple[int, ...]:
-    """Sizes to try: from what the parent has room for to what the smallest child has, in equal
-    ratios. Raises `Stop` (E0506) where the smallest has no room for one sequence."""
-    copies = serving.copies(parallel.of(machine))
-    smallest = _largest(space, machine, scenario, min)
-    if smallest == 0:
-        raise Stop(_too_small(space, machine, scenario))
-    parent = max(copies, min(smallest, _largest(space, machine, scenario, max)))
-    ratio = (smallest / parent) ** (1 / (MENU - 1))
-    steps = (round(parent * ratio**n / copies) * copies for n in range(MENU))
-    return tuple(sorted({smallest, *(max(copies, min(n, smallest)) for n in steps)}))
+    def _solved(self, problem: Problem) -> Outcome | None:
+        """The optimum without broken ties, which take longer than it and are for the winner."""
+        goal = constant(0) if self.only_feasible else problem.goal
+        limit = self.proof.seconds
+        left = None if limit is None else max(0.1, limit - (time.monotonic() - self.started))
+        solver = Solver(problem.columns, left)
+        gap = 0.0 if self.proof.exact else solve.GAP
+        found = solver.minimise(problem.rows, goal, gap=gap, warm=self.warm)
+        if found.status == "infeasible":
+            return None
+        self.warm = found.prices or self.warm
+        return found
 
+    def _room(self, problem: Problem, found: Outcome) -> Sizes:
+        """The largest batches that the choice of a relaxation has room for."""
+        space = self.question.space
+        costs = (space.fixed, *(c.cost for c in problem.candidates(found.chosen)))
+        layers, model = space.model.layers, space.model
+        return tuple(
+            serving.largest(costs, layers, model, each.machine, each.scenario) // each.copies
+            for each in self.question.fitting
+        )
 
-def _largest(
-    space: Space, machine: Machine, scenario: Scenario, pick: Callable[..., Fraction]
-) -> int:
-    """The batch that fits if every site takes its smallest, or largest, candidate."""
-    rule, shared = serving.profile(scenario), parallel.of(machine)
-    weights, sequence = _least(space, machine, scenario, pick)
-    left = serving.room(space.model.layers, space.model, machine, scenario) - weights
-    if left < sequence or left <= 0:
-        return 0
-    found = int(left // sequence) if sequence else rule.sequences or 1
-    return (found if rule.sequences is None else min(found, rule.sequences)) * shared.data
+    # ---- what was proved ---------------------------------------------------------------------
 
-
-def _least(
-    space: Space, machine: Machine, scenario: Scenario, pick: Callable[..., Fraction]
-) -> tuple[Fraction, Fraction]:
-    fixed = serving.needs(space.fixed, machine, scenario)
-    weights, sequence = fixed.weights, fixed.sequence
-    for option in space.options:
-        each = [serving.needs(c.cost, machine, scenario) for c in option.candidates]
-        if each:
-            weights += pick(need.weights for need in each)
-            sequence += pick(need.sequence for need in each)
-    return weights, sequence
-
-
-# ---- rows ------------------------------------------------------------------------------------
-
-
-def _stated(
-    spec: Spec, space: Space, measured: Measured, sink: Sink, batches: Mapping[str, int]
-) -> Problem | None:
-    rows = tuple(_fits(spec, space, scenario) for scenario in _fitting(spec))
-    wanted = replace(spec, requirements=(*spec.requirements, *rows)) if rows else spec
-    return constrain.run(wanted, space, measured, sink, batches)
-
-
-def _fits(spec: Spec, space: Space, scenario: Scenario) -> Requirement:
-    """Weights and KV cache of the batch within what the engine has for them on one GPU."""
-    room = serving.room(space.model.layers, space.model, _machine(spec, scenario), scenario)
-    span = scenario.span
-    takes = Metric(span, "resident", BYTES, scenario.name, None, False)
-    row = Compare(span, takes, (("<=", Number(span, room, BYTES, "")),))
-    return Requirement(span, f"fits-{scenario.name}", row)
-
-
-def _too_small(space: Space, machine: Machine, scenario: Scenario) -> Diagnostic:
-    weights, sequence = _least(space, machine, scenario, min)
-    room = serving.room(space.model.layers, space.model, machine, scenario)
-    needed = format_bytes(weights + sequence)
-    message = f"`{scenario.name}` does not fit on `{machine.name}`, whatever is chosen"
-    labels = (
-        Label(scenario.span, f"takes {needed} of one GPU with one sequence", primary=True),
-        Label(machine.span, f"{scenario.engine} has {format_bytes(room)} for it there"),
-    )
-    missing = format_bytes(weights + sequence - room)
-    notes = (f"{missing} are missing",)
-    helps = (Help("share it among more GPUs, shorten it, or offer smaller alternatives"),)
-    return Diagnostic(catalog.E0506, message, labels, notes=notes, helps=helps)
-
-
-def _undeclared(machine: Machine, missing: serving.Missing) -> Diagnostic:
-    message = f"the machine `{machine.name}` does not declare its `{missing.field}`"
-    label = Label(machine.span, "a scenario with `batch = fit` runs here", primary=True)
-    return Diagnostic(catalog.E0205, message, (label,))
+    def certified(self, problem: Problem, solution: Solution) -> Solution:
+        """The solution at the best batches, with what is proved of all batches."""
+        sign = -1 if problem.spec.objective.sense == "maximize" else 1
+        others = [bound for sizes, bound in self.tried.items() if sizes != self.best]
+        open_ = [box.bound for box in self.waiting]
+        bounds = [sign * solution.bound, *open_, *(b for b in others if b is not None)]
+        self.value = sign * solution.objective
+        gap = max(solution.gap, self.distance(min(bounds)))
+        if gap <= highs.TOLERANCE or gap == solution.gap:
+            return solution
+        allowed = 0.0 if self.proof.exact else solve.GAP
+        status = "within_gap" if gap <= allowed else "stopped"
+        return replace(solution, bound=sign * min(bounds), gap=gap, status=status)

@@ -20,8 +20,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from surgery import catalog, evaluate
+from surgery.affine import walk
 from surgery.diagnostics import Diagnostic, Sink, Stop
-from surgery.expr import Expr
+from surgery.expr import Expr, Metric
 from surgery.facts import Context
 from surgery.ir import Candidate, Evidence, Measured, Requirement, Space, Spec
 from surgery.solving.columns import Columns, become
@@ -59,6 +60,11 @@ class Problem(Struct, frozen=True):
         """What is minimised: the objective, negated for `maximize`."""
         maximize = self.spec.objective.sense == "maximize"
         return self.objective.times(-1).settled(self.columns.groups) if maximize else self.objective
+
+    def of(self, requirement: Requirement) -> tuple[Clause, ...]:
+        """The comparisons that a requirement of the spec came to."""
+        index = self.spec.requirements.index(requirement)
+        return tuple(clause for clause in self.clauses if clause.requirement == index)
 
     def candidates(self, chosen: Sequence[int]) -> tuple[Candidate, ...]:
         """The candidates of chosen columns, in canonical order."""
@@ -151,31 +157,47 @@ def one_line(expr: Expr) -> str:
     return " ".join(" ".join(lines).split())
 
 
-def run(
-    spec: Spec,
-    space: Space,
-    measured: Measured,
-    sink: Sink,
-    batches: Mapping[str, int] | None = None,
-) -> Problem | None:
-    """Lower every requirement and the objective; `None` after reporting what cannot be.
+class Fixed(Struct, frozen=True):
+    """What is fixed for one problem of a family: batches of scenarios with `batch = fit`.
 
-    `batches` are those of scenarios with `batch = fit` (`batches.py`).
+    `served` are batches of throughput, where they are to be others (`facts.Context`). `base` is
+    another problem of the family: what no batch is in is taken from there.
     """
+
+    batches: Mapping[str, int] = {}
+    served: Mapping[str, int] = {}
+    base: Problem | None = None
+
+    def same(self, expr: Expr) -> bool:
+        """Whether a formula comes to the same for all batches."""
+        found = (part.scenario for part in walk(expr) if isinstance(part, Metric))
+        return not any(scenario in self.batches for scenario in found)
+
+
+def run(
+    spec: Spec, space: Space, measured: Measured, sink: Sink, fixed: Fixed | None = None
+) -> Problem | None:
+    """Lower every requirement and the objective; `None` after reporting what cannot be."""
     if not _offers_something(space, sink):
         return None
-    columns = Columns(space)
-    context = replace(evaluate.parent_context(spec, space.model), batches=batches or {})
+    fixed = fixed or Fixed()
+    base = fixed.base
+    columns = base.columns if base else Columns(space)
+    parent = evaluate.parent_context(spec, space.model)
+    context = replace(parent, batches=fixed.batches, served=fixed.served)
     lowering = Lowering(columns, context, measured)
     clauses: list[Clause] = []
     for index, requirement in enumerate(spec.requirements):
+        if base and fixed.same(requirement.expr):
+            clauses += (replace(c, requirement=index) for c in base.of(requirement))
+            continue
         try:
             clauses += lowering.clauses(index, label(spec, requirement), requirement.expr)
         except Stop as stop:
             sink.report(stop.diagnostic)
-    objective = None
+    objective = base.objective if base and fixed.same(spec.objective.expr) else None
     try:
-        objective = lowering.linear(spec.objective.expr)
+        objective = objective or lowering.linear(spec.objective.expr)
     except Stop as stop:
         sink.report(stop.diagnostic)
     if objective is None or sink.failed:

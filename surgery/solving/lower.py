@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
+from functools import cache
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -108,12 +109,15 @@ class Lowering(Struct, frozen=True):
         facts.require_batch(expr, self.context)
         if expr.name == "throughput":
             # Tokens of all sequences by the time of one request, which adds over blocks.
-            at = facts.setting(expr, (), self.context)
-            bottom = self._metric(replace(expr, name="latency"))
+            context = facts.rates(self.context)
+            at = facts.setting(expr, (), context)
+            bottom = replace(self, context=context)._metric(replace(expr, name="latency"))
             assert isinstance(bottom, Linear)
             return Ratio(constant(serving.tokens(at)), bottom)
         space = self.columns.space
 
+        # Layers are alike: a few hundred candidates have a dozen different costs.
+        @cache
         def worth(cost: Cost) -> Fraction:
             return facts.metric(expr, replace(self.context, result=(cost,)))
 
