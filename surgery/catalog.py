@@ -147,6 +147,7 @@ E0704 = _code("E0704", "damage-of-keep", "changing nothing does damage: the meas
 E0705 = _code("E0705", "invisible-edit", "no score in the objective can see this edit")
 E0706 = _code("E0706", "not-enough-text", "a dataset has too little text for its samples")
 E0707 = _code("E0707", "bad-table", "a `--table` gives what is no score or cost of the spec")
+E0708 = _code("E0708", "nothing-to-time", "no scenario can be timed on this machine")
 W0701 = _code("W0701", "empty-selection", "a selection without layers")
 W0702 = _code("W0702", "selection-covers-everything", "a `where` that is always true", Safety.SAFE)
 W0703 = _code("W0703", "no-op-window", "a window that saves nothing in a scenario")

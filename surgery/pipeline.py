@@ -22,6 +22,7 @@ from surgery.solving.outcome import Proof
 
 if TYPE_CHECKING:
     from surgery.passes.batches import Answer
+    from surgery.passes.bench import Bench
     from surgery.passes.breakdown import Breakdown
     from surgery.passes.constrain import Problem
     from surgery.passes.emit import Emitted
@@ -170,6 +171,21 @@ def costs(
         return None
 
 
+def bench(
+    path: str, sink: Sink, options: Options, rounds: int, machines: Sequence[str]
+) -> Bench | None:
+    """Time the blocks that a spec offers on this machine, into the library."""
+    from surgery.passes import bench as passes
+
+    run = Run(sink, options)
+    try:
+        spec, space = _expanded(path, run, None)
+        known = (run.library, options.progress, rounds, machines)
+        return run.step("bench", lambda: passes.run(spec, space, *known))
+    except Halt:
+        return None
+
+
 def recall(path: str, sink: Sink, options: Options) -> Known | None:
     """What the library knows already of what a plan needs; measures nothing."""
     from surgery.passes import exchange
@@ -210,7 +226,7 @@ def checked(path: str, run: Run) -> Spec:
 def _expanded(path: str, run: Run, out: Out | None) -> tuple[Spec, Space]:
     """What a plan from a file needs, too: everything before the first measurement."""
     from surgery import evaluate
-    from surgery.passes import emit, expand, fit, resolve
+    from surgery.passes import emit, expand, fit, resolve, timing
 
     sink = run.sink
     spec = checked(path, run)
@@ -220,7 +236,8 @@ def _expanded(path: str, run: Run, out: Out | None) -> tuple[Spec, Space]:
     run.ensure("fit", lambda: fit.run(spec, model, sink))
     if out is not None:
         run.ensure("place", lambda: emit.check(spec, model, out.folder))
-    return spec, run.step("expand", lambda: expand.run(spec, model, sink))
+    space = run.step("expand", lambda: expand.run(spec, model, sink))
+    return spec, run.step("timing", lambda: timing.run(spec, space, run.library))
 
 
 def pose(path: str, run: Run, out: Out | None = None) -> Posed:

@@ -75,7 +75,7 @@ BLOCKS: Mapping[str, tuple[FieldRule, ...]] = {
         FieldRule(
             "batch", "count", "sequences at once", required=True, words=("fit",), example="fit"
         ),
-        FieldRule("engine", "", "who serves it", words=("vllm", "sglang", "ideal")),
+        FieldRule("engine", "", "who serves it", words=("vllm", "sglang", "torch", "ideal")),
     ),
     "dataset": (
         FieldRule("take", "count", "number of samples", required=True, example="256"),

@@ -20,6 +20,7 @@ NAMES = (
     "verify",
     "twin",
     "library",
+    "bench",
     "machines",
     "explain",
     "install-git",

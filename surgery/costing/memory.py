@@ -81,7 +81,10 @@ SGLANG = Profile(
 )
 """SGLang 0.5 with its defaults: pages of one token, `swa_full_tokens_ratio` 0.8."""
 
-PROFILES = {profile.name: profile for profile in (VLLM, SGLANG, IDEAL)}
+TORCH = Profile("torch", "exact")
+"""PyTorch with the models of `surgery_runtime`: bytes as stored, nothing else is counted."""
+
+PROFILES = {profile.name: profile for profile in (VLLM, SGLANG, IDEAL, TORCH)}
 
 
 # ---- weights ---------------------------------------------------------------------------------

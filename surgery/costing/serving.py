@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fractions import Fraction
 from functools import lru_cache
+from math import inf
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
@@ -24,7 +25,18 @@ from surgery.costing.factors import Factors
 from surgery.costing.memory import Body, Profile
 from surgery.costing.parallel import Parallel
 from surgery.costing.terms import Load, Stage, Terms, Work
-from surgery.ir import Attention, Cost, Experts, Layer, Linear, Machine, Model, Scenario
+from surgery.ir import (
+    TIME_SOURCES,
+    Attention,
+    Cost,
+    Experts,
+    Layer,
+    Linear,
+    Machine,
+    Model,
+    Scenario,
+    Timing,
+)
 
 Time: TypeAlias = Literal["tpot", "ttft"]
 _TICK = 10**15
@@ -42,10 +54,14 @@ class Missing(Exception):
 
 
 class Setting(Struct, frozen=True):
-    """A scenario on its machine, for models of one width and vocabulary, with a fixed batch."""
+    """A scenario on its machine, for models of one width and vocabulary, with a fixed batch.
+
+    Costs may know their own times under the scenario's name.
+    """
 
     stage: Stage
     head: tuple[int, int]
+    scenario: str = ""
 
 
 def setting(model: Model, machine: Machine, scenario: Scenario, batch: int) -> Setting:
@@ -61,7 +77,7 @@ def setting(model: Model, machine: Machine, scenario: Scenario, batch: int) -> S
     )
     # Reading the head costs the same whether it is tied or not; it is stored in 16 bits.
     params = model.hidden * model.vocab
-    return Setting(Stage(load, here, shared), (params, 2 * params))
+    return Setting(Stage(load, here, shared), (params, 2 * params), scenario.name)
 
 
 def profile(scenario: Scenario) -> Profile:
@@ -88,7 +104,31 @@ def seconds(costs: Iterable[Cost], at: Setting, time: Time) -> Fraction:
 @lru_cache(maxsize=65536)
 def _one(cost: Cost, at: Setting, time: Time) -> Fraction:
     value = _factors(at.stage.load.engine).seconds(terms_of(cost, at, time))
+    value += sum(timing.seconds * times for timing, times in timed(cost, at, time))
     return Fraction(round(value * _TICK), _TICK)
+
+
+def known(cost: Cost, at: Setting, phase: Literal["prefill", "decode"]) -> Timing | None:
+    """The most trusted time of a cost that needs no model."""
+    found = (
+        each
+        for each in cost.times
+        if each.phase == phase
+        and each.scenario == at.scenario
+        and each.batch == at.stage.load.batch
+    )
+    return min(found, key=lambda each: TIME_SOURCES.index(each.source), default=None)
+
+
+def timed(cost: Cost, at: Setting, time: Time) -> tuple[tuple[Timing, float], ...]:
+    """The times of a cost that are known, and how often they count.
+
+    A token is a decoding step and its share of the prompts of others, which nobody else's step
+    makes shorter; the first token is a prompt and a step.
+    """
+    prompts = at.stage.prompts if time == "tpot" else 1.0
+    step, prompt = known(cost, at, "decode"), known(cost, at, "prefill")
+    return (*(((step, 1.0),) if step else ()), *(((prompt, prompts),) if prompt else ()))
 
 
 @lru_cache(maxsize=8)
@@ -97,16 +137,15 @@ def _factors(engine: str) -> Factors:
 
 
 def terms_of(cost: Cost, at: Setting, time: Time) -> Terms:
-    """What one cost contributes: a block, or what lies outside of layers."""
+    """What one cost, a block or what lies outside of layers, contributes beside known times."""
+    step, prompt = known(cost, at, "decode"), known(cost, at, "prefill")
+    if cost.block is None:
+        # A block that is not there weighs nothing; what lies outside of layers always does.
+        return terms.head(*at.head, at.stage) if cost.params and not step else {}
     works, stage = (Work(cost.block, cost.params, cost.weights),), at.stage
-    if cost.block is not None:
-        if time == "tpot":
-            parts = (terms.decode(works, stage), terms.mixed(works, stage))
-        else:
-            parts = (terms.prefill(works, stage), terms.decode(works, stage))
-        return terms.total(parts)
-    # A block that is not there weighs nothing; what lies outside of layers always does.
-    return terms.head(*at.head, stage) if cost.params else {}
+    reading = terms.mixed if time == "tpot" else terms.prefill
+    parts: list[Terms] = [] if step else [terms.decode(works, stage)]
+    return terms.total([*parts, *([] if prompt else [reading(works, stage)])])
 
 
 def latency(costs: Iterable[Cost], at: Setting) -> Fraction:
@@ -129,15 +168,18 @@ def split(costs: Iterable[Cost], at: Setting, time: Time) -> dict[str, float]:
 
 def band(costs: Iterable[Cost], at: Setting, machine: Machine) -> tuple[float, tuple[str, ...]]:
     """The relative error that 9 in 10 predictions stay below, and kernels nobody measured."""
-    known = factors.fitted()
-    if at.stage.load.engine == "ideal":
+    fitted = factors.fitted()
+    engine = at.stage.load.engine
+    if engine == "ideal":
         return 0.0, ()
+    if f"layer.{engine}" not in fitted.factors:
+        return inf, (engine,)
     made = terms.total(terms_of(cost, at, "tpot") for cost in costs)
-    strange = factors.unmeasured(made, known.factors)
+    strange = factors.unmeasured(made, fitted.factors)
     if strange:
-        return known.bands.kernel, strange
-    seen = any(name.rpartition(".")[2] == machine.device for name in known.machines)
-    return (known.bands.measured if seen else known.bands.machine), ()
+        return fitted.bands.kernel, strange
+    seen = any(name.rpartition(".")[2] == machine.device for name in fitted.machines)
+    return (fitted.bands.measured if seen else fitted.bands.machine), ()
 
 
 # ---- batches ---------------------------------------------------------------------------------

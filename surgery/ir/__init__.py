@@ -32,11 +32,14 @@ from surgery.ir.site import (
     Site,
 )
 from surgery.ir.space import (
+    TIME_SOURCES,
     Candidate,
     Cost,
     Measured,
     SiteOptions,
     Space,
+    TimeSource,
+    Timing,
 )
 from surgery.ir.spec import (
     Alternative,
@@ -58,6 +61,7 @@ from surgery.ir.spec import (
 )
 
 __all__ = [
+    "TIME_SOURCES",
     "Alternative",
     "Attention",
     "Block",
@@ -96,5 +100,7 @@ __all__ = [
     "Spec",
     "TensorFile",
     "TensorSpec",
+    "TimeSource",
+    "Timing",
     "merging_of",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal, TypeAlias
 
 from msgspec import Struct, field
 
@@ -11,6 +12,27 @@ from surgery.ir.model import Block, Model, Scales
 from surgery.ir.site import Site
 from surgery.ir.spec import Alternative
 
+TimeSource: TypeAlias = Literal["measured", "imported", "aiconfigurator", "modelled"]
+"""Where a time comes from, the most trusted first."""
+
+TIME_SOURCES: tuple[TimeSource, ...] = ("measured", "imported", "aiconfigurator", "modelled")
+
+
+class Timing(Struct, frozen=True):
+    """What one cost takes in one scenario with so many sequences, as somebody has found it.
+
+    `phase` is `prefill`, the reading of one prompt on its own, or `decode`, one token for every
+    sequence; `band` is the relative error that 9 in 10 such times stay below, `inf` where nobody
+    has said it.
+    """
+
+    scenario: str
+    batch: int
+    phase: Literal["prefill", "decode"]
+    seconds: float
+    source: TimeSource
+    band: float
+
 
 class Cost(Struct, frozen=True):
     """Exact costs of one block as stored: additive over sites and layers.
@@ -18,7 +40,7 @@ class Cost(Struct, frozen=True):
     `kv_per_token` and `kv_window` give KV bytes per sequence at any length (`kv_bytes`): in BF16,
     2 * kv_heads * head_dim * 2 bytes per token held, in FP8 half of that; and a window holds no
     more than its own. `block` is what costs so much, which times depend on; `None` is a no-op, or
-    what lies outside of layers.
+    what lies outside of layers. `times` are those that need no model.
     """
 
     params: int
@@ -26,6 +48,7 @@ class Cost(Struct, frozen=True):
     kv_per_token: int = 0
     kv_window: int | None = None
     block: Block | None = None
+    times: tuple[Timing, ...] = ()
 
     def kv_bytes(self, tokens: int) -> int:
         """KV-cache bytes of one sequence of `tokens` tokens."""
@@ -87,12 +110,15 @@ class SiteOptions(Struct, frozen=True):
 class Space(Struct, frozen=True):
     """Every site of every layer with its candidates, ordered by layer, then site.
 
-    `fixed` is the cost of what no choice changes: embeddings, final norm, output head.
+    `fixed` is the cost of what no choice changes: embeddings, final norm, output head. `parent`
+    are the costs of the unmodified model in plan order, `fixed` first, once times are known that
+    need no model; empty before.
     """
 
     model: Model
     options: tuple[SiteOptions, ...]
     fixed: Cost
+    parent: tuple[Cost, ...] = ()
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:

@@ -52,7 +52,8 @@ class Machine(Struct, frozen=True):
 class Scenario(Struct, frozen=True):
     """A serving load: tokens in, tokens out, sequences at once (`None`: as many as fit).
 
-    `engine` is who serves: vllm, sglang, or ideal, which reaches every limit of the machine.
+    `engine` is who serves: vllm, sglang, torch (the models of `surgery_runtime`, whose times are
+    measured), or ideal, which reaches every limit of the machine.
     """
 
     span: Span

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
-from math import sqrt
+from math import isinf, sqrt
 
 from msgspec.structs import replace
 
 from surgery import catalog, evaluate
 from surgery.affine import walk
+from surgery.costing.trust import Trust
 from surgery.diagnostics import Diagnostic, Help, Label, Sink
 from surgery.expr import Compare, Expr, Logic, Metric, ScoreTotal
 from surgery.facts import Context
@@ -73,18 +74,26 @@ def _uncertain(spec: Spec, requirement: Requirement, child: Context) -> Iterator
         if not times or any(metric.parent for metric in times):
             continue
         value, limit = evaluate.number(left, child), evaluate.number(right, child)
-        band = max(estimates.band(spec, child, metric) for metric in times)
-        if not limit or abs(limit - value) >= abs(limit) * Fraction(band):
+        found = [estimates.trusted(spec, child, metric) for metric in times]
+        worst = max(found, key=lambda each: each.band)
+        if not limit or abs(float((limit - value) / limit)) >= worst.band:
             continue
         name = f"`@{requirement.label}`" if requirement.label else "a requirement"
         slack = f"{float(abs((limit - value) / limit)):.1%}"
         yield Diagnostic(
             catalog.W0706,
-            f"{name} holds by less than the error of modelled times",
+            f"{name} holds by less than the error of {worst.least} times",
             (Label(part.span, f"{slack} to spare in this plan", primary=True),),
-            notes=(f"nine in ten predictions of a time are nearer than {band:.0%}",),
+            notes=(_known(worst),),
             helps=(Help("leave a margin, or compare with the same of the parent"),),
         )
+
+
+def _known(trust: Trust) -> str:
+    if isinf(trust.band):
+        return f"nobody has said how far {trust.least} times are off: {trust.text}"
+    predictions = "predictions of a time" if trust.least == "modelled" else "such times"
+    return f"nine in ten {predictions} are nearer than {trust.band:.0%}"
 
 
 def _comparisons(expr: Expr) -> Iterator[tuple[Expr, Expr]]:

@@ -21,7 +21,7 @@ from surgery.costing import parallel, serving
 from surgery.diagnostics import Diagnostic, Help, Label, Sink, Stop
 from surgery.expr import Compare, Metric, Number
 from surgery.ir import Machine, Measured, Requirement, Scenario, Space, Spec
-from surgery.passes import constrain
+from surgery.passes import constrain, cost
 from surgery.passes.constrain import Fixed, Problem
 from surgery.solving.optimism import Optimism
 from surgery.units import BYTES, format_bytes
@@ -84,7 +84,7 @@ class Question(Struct, frozen=True):
         return tuple(each for each in self.spec.requirements if test.holds(each.expr))
 
     def _optimism(self, names: tuple[str, ...]) -> Optimism:
-        context = evaluate.parent_context(self.spec, self.space.model)
+        context = cost.parent_context(self.spec, self.space)
         return Optimism(names, lambda expr: evaluate.number(expr, context))
 
     def _fitted(self, spec: Spec) -> Spec:

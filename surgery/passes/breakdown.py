@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from surgery.costing import factors, parallel, serving
+from surgery.costing import factors, parallel, serving, trust
 from surgery.costing.terms import total
 from surgery.ir import Candidate, Cost, Plan, Scenario, Space, Spec
 from surgery.passes import estimates
@@ -23,7 +23,10 @@ from surgery.units import TIME, format_bytes, format_quantity, format_tokens
 
 
 class Line(Struct, frozen=True):
-    """One term: seconds at the limits, the factor, seconds, the part of the sum."""
+    """One term: seconds at the limits, the factor, seconds, the part of the sum.
+
+    Times that need no model are one term for each source and phase, as they are.
+    """
 
     term: str
     limit: float
@@ -79,7 +82,7 @@ def _of(
         round(sum(need.weights for need in needs)),
         round(sequences * sum(need.sequence for need in needs)),
         round(serving.room(space.model.layers, space.model, machine, scenario)),
-        estimates.trust(*serving.band(whole, at, machine)),
+        trust.of(whole, at, machine, "latency").text,
     )
 
 
@@ -87,11 +90,17 @@ def _lines(costs: tuple[Cost, ...], at: serving.Setting, time: serving.Time) -> 
     limits = total(serving.terms_of(cost, at, time) for cost in costs)
     made = factors.factors(at.stage.load.engine)
     seconds = made.split(limits)
-    whole = sum(seconds.values()) or 1.0
+    known: dict[str, float] = {}
+    for cost in costs:
+        for timing, times in serving.timed(cost, at, time):
+            name = f"{timing.source} {timing.phase}"
+            known[name] = known.get(name, 0.0) + times * timing.seconds
+    whole = sum(seconds.values()) + sum(known.values()) or 1.0
     lines = [
         Line(name, limits[name], made.of(name), value, value / whole)
         for name, value in seconds.items()
     ]
+    lines += [Line(name, value, 1.0, value, value / whole) for name, value in known.items()]
     return tuple(sorted(lines, key=lambda line: (-line.seconds, line.term)))
 
 

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from surgery import catalog, evaluate
+from surgery import catalog
 from surgery.affine import walk
 from surgery.diagnostics import Diagnostic, Sink, Stop
 from surgery.expr import Expr, Metric
 from surgery.facts import Context
 from surgery.ir import Candidate, Evidence, Measured, Requirement, Space, Spec
+from surgery.passes import cost
 from surgery.solving.columns import Columns, become
 from surgery.solving.linear import Clause, Linear
 from surgery.solving.lower import Lowering
@@ -183,7 +184,7 @@ def run(
     fixed = fixed or Fixed()
     base = fixed.base
     columns = base.columns if base else Columns(space)
-    parent = evaluate.parent_context(spec, space.model)
+    parent = cost.parent_context(spec, space)
     context = replace(parent, batches=fixed.batches, served=fixed.served)
     lowering = Lowering(columns, context, measured)
     clauses: list[Clause] = []

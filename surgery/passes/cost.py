@@ -9,7 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
+from surgery import evaluate
 from surgery.edits import added, argument, cut, known, selects
+from surgery.facts import Context
 from surgery.ir import (
     Alternative,
     Block,
@@ -19,6 +23,7 @@ from surgery.ir import (
     Merging,
     Site,
     Space,
+    Spec,
     TensorSpec,
 )
 from surgery.sizes import (
@@ -43,6 +48,7 @@ __all__ = [
     "kv_per_token",
     "memory",
     "params",
+    "parent_context",
     "parent_costs",
     "weights",
 ]
@@ -74,3 +80,9 @@ def alternative_cost(
 def chosen_costs(space: Space, chosen: Iterable[Candidate]) -> tuple[Cost, ...]:
     """The child: the fixed cost, then that of every chosen candidate."""
     return (space.fixed, *(candidate.cost for candidate in chosen))
+
+
+def parent_context(spec: Spec, space: Space) -> Context:
+    """The context of everything that is about the parent, with the times that its space knows."""
+    context = evaluate.parent_context(spec, space.model)
+    return replace(context, parent=space.parent) if space.parent else context

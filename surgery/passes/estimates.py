@@ -1,9 +1,9 @@
 """What a plan says of times: values per scenario, where they come from, how far to trust them.
 
 In: a solved problem, or the parent. Out: printed metrics `throughput@NAME` and its kin for every
-scenario of which a time is asked, each with its source and its error band: nine in ten predictions
-for points that the model was not fitted to are nearer than that (`costing/data/fitted.json`). Not
-here: sizes, which are exact (`plan.py`), what a figure is made of (`breakdown.py`).
+scenario of which a time is asked, each with its source and its error band (`costing/trust.py`):
+nine in ten such times are nearer than that. Not here: sizes, which are exact (`plan.py`), what a
+figure is made of (`breakdown.py`), where times are found that need no model (`timing.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from msgspec.structs import replace
 
 from surgery import affine, facts
-from surgery.costing import serving
+from surgery.costing import trust
+from surgery.costing.trust import Trust
 from surgery.expr import Metric
 from surgery.facts import Context
 from surgery.ir import Candidate, Cost, Scenario, Space, Spec
@@ -40,10 +41,9 @@ def child(problem: Problem, chosen: Sequence[Candidate]) -> tuple[tuple[str, str
 
 def parent(spec: Spec, space: Space) -> tuple[tuple[str, str], ...]:
     """The same of the parent, each scenario with a batch of its own where that is to fit."""
-    from surgery.evaluate import parent_context
-
-    context = parent_context(spec, space.model)
-    return tuple(_of(spec, context, cost.parent_costs(space.model), parent=True))
+    context = cost.parent_context(spec, space)
+    assert context.parent is not None
+    return tuple(_of(spec, context, context.parent, parent=True))
 
 
 def timed(spec: Spec) -> tuple[Scenario, ...]:
@@ -65,27 +65,19 @@ def _of(
         machine = next(m for m in spec.machines if m.name == scenario.machine)
         asked = Metric(scenario.span, "tpot", TIME, scenario.name, None, parent)
         at = facts.setting(asked, costs, context)
-        source = trust(*serving.band(costs, at, machine))
         yield f"batch@{scenario.name}", str(round(at.stage.load.batch))
         shown = [*_SHOWN, *([("cost", NUMBER)] if "price" in dict(machine.fields) else [])]
         for name, dimension in shown:
             value = facts.metric(replace(asked, name=name, dimension=dimension), context)
             text = significant(value) if name == "cost" else format_quantity(value, dimension)
-            yield f"{name}@{scenario.name}", f"{text}, {source}"
+            source = trust.of(costs, at, machine, name)
+            yield f"{name}@{scenario.name}", f"{text}, {source.text}"
 
 
-def band(spec: Spec, context: Context, metric: Metric) -> float:
-    """The relative error of a time of the result that 9 in 10 predictions stay below."""
+def trusted(spec: Spec, context: Context, metric: Metric) -> Trust:
+    """Where a time of the result comes from, and how far to trust it."""
     assert context.result is not None
     scenario = next(s for s in spec.scenarios if s.name == metric.scenario)
     machine = next(m for m in spec.machines if m.name == scenario.machine)
-    found, _ = serving.band(context.result, facts.setting(metric, (), context), machine)
-    return found
-
-
-def trust(band: float, strange: Sequence[str]) -> str:
-    """Source and band of a modelled time: `modelled +-17%`."""
-    if not band:
-        return "at the limits of the machine"
-    what = f"modelled +-{band:.0%}"
-    return f"{what}: no point has {' or '.join(strange)}" if strange else what
+    at = facts.setting(metric, (), context)
+    return trust.of(context.result, at, machine, metric.name)

@@ -98,7 +98,7 @@ def _verify_requirements(
 ) -> None:
     """Sizes, KV bytes and counts need no library, so they are not taken from the file."""
     context = replace(
-        evaluate.parent_context(spec, space.model, sink),
+        replace(cost.parent_context(spec, space), sink=sink),
         layers=edits.child_layers(space.model, chosen),
         result=cost.chosen_costs(space, chosen),
     )

@@ -1,0 +1,104 @@
+"""Space -> the space with the times that need no model: what the library has of this machine.
+
+In: a spec, its space, a library. Out: the space, every cost of it with the times that are known for
+the scenarios of the spec, and the costs of the unmodified model with theirs. Measures nothing and
+loads no torch. Not here: times of tables (`tables.py`), measuring (`bench.py`), which of several
+times counts (`costing/serving.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from msgspec.structs import replace
+
+from surgery import sizes
+from surgery.benching import keys
+from surgery.benching.keys import Place
+from surgery.ir import Cost, Machine, Scenario, Space, Spec, Timing
+from surgery.library import Library
+
+Finder = Callable[[Cost], tuple[Timing, ...]]
+
+
+def run(spec: Spec, space: Space, library: Library) -> Space:
+    """The space with measured times. Raises `Stop` for text that cannot be read."""
+    found = [
+        each for scenario in spec.scenarios for each in _measured(spec, space, scenario, library)
+    ]
+    known: dict[str, list[Timing]] = {}
+    for block, timing in found:
+        known.setdefault(block, []).append(timing)
+    if not known:
+        return space
+
+    def of(cost: Cost) -> tuple[Timing, ...]:
+        return tuple(known.get(_name(cost), ()))
+
+    return added(space, of)
+
+
+def added(space: Space, find: Finder) -> Space:
+    """The space with more times for every cost, those of the parent too."""
+
+    def more(cost: Cost) -> Cost:
+        times = find(cost)
+        return replace(cost, times=(*cost.times, *times)) if times else cost
+
+    options = tuple(
+        replace(o, candidates=tuple(replace(c, cost=more(c.cost)) for c in o.candidates))
+        for o in space.options
+    )
+    parent = tuple(more(cost) for cost in parent_of(space))
+    return replace(space, options=options, fixed=more(space.fixed), parent=parent)
+
+
+def parent_of(space: Space) -> tuple[Cost, ...]:
+    """The costs of the unmodified model, with the times that are known of them."""
+    return space.parent or sizes.parent_costs(space.model)
+
+
+# ---- the library -----------------------------------------------------------------------------
+
+
+def _name(cost: Cost) -> str:
+    """What costs that take as long have in common; "" of a block that is not there."""
+    if cost.block is None:
+        return keys.FIXED if cost.params else ""
+    return repr(keys.same(cost.block))
+
+
+def _measured(
+    spec: Spec, space: Space, scenario: Scenario, library: Library
+) -> Iterator[tuple[str, Timing]]:
+    machine = machine_of(spec, scenario)
+    place = keys.place(spec, space.model, machine, scenario)
+    if place is None:
+        return
+    costs = {_name(c): c for c in (*parent_of(space), *(c.cost for c in space.candidates))}
+    off = {phase: _off(place, phase, library) for phase in ("prefill", "decode")}
+    for name, cost in costs.items():
+        for phase, error in off.items():
+            seconds = place.get(library, phase, cost.block or keys.FIXED) if name else None
+            if seconds is not None and scenario.batch is not None:
+                yield (
+                    name,
+                    Timing(
+                        scenario.name,
+                        scenario.batch,
+                        "prefill" if phase == "prefill" else "decode",
+                        seconds.seconds,
+                        "measured",
+                        max(seconds.spread, error),
+                    ),
+                )
+
+
+def _off(place: Place, phase: str, library: Library) -> float:
+    found = place.get(library, phase, keys.WHOLE)
+    return found.spread if found else 0.0
+
+
+def machine_of(spec: Spec, scenario: Scenario) -> Machine:
+    """The machine that a scenario is on."""
+    return next(machine for machine in spec.machines if machine.name == scenario.machine)
