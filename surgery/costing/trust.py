@@ -36,14 +36,30 @@ class Trust(Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """`modelled +-17%`, `measured +-3%`, `modelled +-9% (measured 62%, modelled 38%)`."""
+        """`modelled +-17%`; of several sources the least, with its part: `modelled (38%) +-9%`."""
+        if len(self.shares) > 1:
+            return f"{self.least} ({_part(self.shares[-1][1])}){self._off}"
+        return self.long
+
+    @property
+    def long(self) -> str:
+        """The same with all sources: `modelled +-9% (measured 62%, modelled 38%)`."""
         if not self.band and self.least == "modelled":
             return "at the limits of the machine"
-        band = ", error unknown" if isinf(self.band) else f" +-{self.band:.0%}"
-        what = f"{self.least}{band}"
+        what = f"{self.least}{self._off}"
         if len(self.shares) > 1:
-            what += f" ({', '.join(f'{name} {part:.0%}' for name, part in self.shares)})"
+            what += f" ({', '.join(f'{name} {_part(part)}' for name, part in self.shares)})"
         return f"{what}: no point has {' or '.join(self.strange)}" if self.strange else what
+
+    @property
+    def _off(self) -> str:
+        return ", error unknown" if isinf(self.band) else f" +-{self.band:.0%}"
+
+
+def _part(value: float) -> str:
+    if value < 0.005:
+        return "<1%"
+    return f"{value:.0%}" if value <= 0.995 else ">99%"
 
 
 def of(costs: Iterable[Cost], at: Setting, machine: Machine, metric: str) -> Trust:

@@ -91,7 +91,7 @@ def _uncertain(spec: Spec, requirement: Requirement, child: Context) -> Iterator
 
 def _known(trust: Trust) -> str:
     if isinf(trust.band):
-        return f"nobody has said how far {trust.least} times are off: {trust.text}"
+        return f"nobody has said how far {trust.least} times are off: {trust.long}"
     predictions = "predictions of a time" if trust.least == "modelled" else "such times"
     return f"nine in ten {predictions} are nearer than {trust.band:.0%}"
 

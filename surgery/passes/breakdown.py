@@ -82,7 +82,7 @@ def _of(
         round(sum(need.weights for need in needs)),
         round(sequences * sum(need.sequence for need in needs)),
         round(serving.room(space.model.layers, space.model, machine, scenario)),
-        trust.of(whole, at, machine, "latency").text,
+        trust.of(whole, at, machine, "latency").long,
     )
 
 

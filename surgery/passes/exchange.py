@@ -59,7 +59,36 @@ def run(spec: Spec, space: Space, library: Library) -> Known:
             for address in known
         ]
         counts.append((score.name, len(known), len(changed)))
+    rows += _times(space)
+    counts += _timed(spec, space)
     return Known(tuple(rows), tuple(counts))
+
+
+def _times(space: Space) -> list[tuple[str, str, str, str]]:
+    """What was measured here, for planning where it cannot be."""
+    costs = [(tables.FIXED, space.fixed), *((c.address, c.cost) for c in space.candidates)]
+    return [
+        (
+            address,
+            f"{timing.phase}@{timing.scenario}",
+            repr(timing.seconds),
+            repr(timing.seconds * timing.band / tables.NINE_IN_TEN),
+        )
+        for address, cost in costs
+        for timing in cost.times
+        if timing.source == "measured"
+    ]
+
+
+def _timed(spec: Spec, space: Space) -> list[tuple[str, int, int]]:
+    """Times of scenarios of which some are known."""
+    costs = [space.fixed, *(c.cost for c in space.candidates)]
+    wanted = len(tables.PHASES) * sum(cost.params > 0 for cost in costs)
+    found = {
+        s.name: sum(each.scenario == s.name for cost in costs for each in cost.times)
+        for s in spec.scenarios
+    }
+    return [(f"times of {name}", count, wanted) for name, count in found.items() if count]
 
 
 def _listed(candidate: Candidate) -> str:

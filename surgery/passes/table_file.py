@@ -25,7 +25,7 @@ from surgery.untrusted import shown
 
 REQUIRED = ("address", "metric", "value")
 OPTIONAL = ("error",)
-"""The standard error of a score, in its unit."""
+"""The standard error of a score or a time, in its unit."""
 MAX_BYTES = 2**28
 
 

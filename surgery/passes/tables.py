@@ -3,8 +3,10 @@
 In: the files of `--table`, the spec, its space. Out: `Given`: the space with the costs and kept
 lists of the tables in place of ours, and the damages that need no measuring. A row has an
 `address` (that of a candidate, or `fixed`) and a `metric`: a score of the spec (nats), a cost
-(`params`; `weights` and `kv_per_token` in bytes), `kept` (`0-5,9`: what an edit that selects
-keeps), or `k_scale` and `v_scale` of an FP8 cache.
+(`params`; `weights` and `kv_per_token` in bytes), a time (`prefill@NAME`, the reading of one
+prompt of the scenario NAME, `decode@NAME`, one token for all of its sequences, both in seconds;
+`decode@NAME/64` says of how many sequences, which `batch = fit` needs), `kept` (`0-5,9`: what an
+edit that selects keeps), or `k_scale` and `v_scale` of an FP8 cache.
 
 Refuses what no row can mean (E0707: unknown addresses and metrics, numbers that are none, two
 values for one), values that are not finite (E0702), damage of the parent's own block (E0704), and
@@ -17,8 +19,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
+from typing import Literal
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -26,8 +29,8 @@ from msgspec.structs import replace
 from surgery import catalog, edits, lockfile
 from surgery.diagnostics import Code, Diagnostic, Help, Sink, Stop
 from surgery.grammar.near import nearest
-from surgery.ir import Candidate, Scales, Space, Spec, merging_of
-from surgery.passes import table_file
+from surgery.ir import Candidate, Scales, Space, Spec, Timing, merging_of
+from surgery.passes import table_file, timing
 from surgery.passes.score import Damage
 from surgery.passes.table_file import Row
 from surgery.scoring.blind import scores_used, sees
@@ -38,14 +41,17 @@ COSTS = ("params", "weights", "kv_per_token")
 """Costs that a table may give: whole numbers in the units of `ir.Cost`."""
 KEPT = "kept"
 SCALES = ("k_scale", "v_scale")
-FIXED = "fixed"
-"""The address of what no choice changes."""
+FIXED = timing.FIXED
+PHASES: tuple[Literal["prefill", "decode"], ...] = ("prefill", "decode")
+NINE_IN_TEN = 1.645
+"""Standard errors that 9 in 10 of what is normally distributed stay within."""
 _LEAST_SCALE = Fraction(1, 10**30)
 """Far below any scale, and not below what a float32 can hold."""
 _SHOW = 5
 _LONGEST = 64
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?")
 _ENDLESS = re.compile(r"(?i)[+-]?(nan|inf|infinity)")
+_TIME = re.compile(r"(prefill|decode)@(\w+)(?:/(\d{1,9}))?")
 _LAYER = re.compile(r"layer\.0*(\d+)\.")
 
 Scores = Mapping[str, Mapping[str, Damage]]
@@ -99,6 +105,7 @@ class _Reading(Struct):
     scores: dict[str, dict[str, Damage]] = field(default_factory=dict[str, dict[str, Damage]])
     costs: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
     ranked: dict[str, Candidate] = field(default_factory=dict[str, Candidate])
+    times: dict[str, list[Timing]] = field(default_factory=dict[str, list[Timing]])
     scales: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
     seen: dict[tuple[str, str], Row] = field(default_factory=dict[tuple[str, str], Row])
     first: dict[str, Diagnostic] = field(default_factory=dict[str, Diagnostic])
@@ -119,6 +126,8 @@ class _Reading(Struct):
             self.kept(row, address)
         elif row.metric in SCALES:
             self.scale(row, address)
+        elif found := _TIME.fullmatch(row.metric):
+            self.time(row, address, *found.groups())
         elif row.metric in {score.name for score in self.spec.scores}:
             self.score(row, address)
         else:
@@ -153,6 +162,32 @@ class _Reading(Struct):
             self.refuse(row, message, "a whole number, 0 or more, is expected")
         else:
             self.costs.setdefault(address, {})[row.metric] = int(value)
+
+    def time(self, row: Row, address: str, phase: str, name: str, batch: str | None) -> None:
+        scenario = next((s for s in self.spec.scenarios if s.name == name), None)
+        sequences = int(batch) if batch else scenario.batch if scenario else None
+        if scenario is None:
+            message = f"`{shown(row.metric)}` is about a scenario that the spec does not have"
+            names = ", ".join(f"`{each.name}`" for each in self.spec.scenarios) or "none"
+            self.refuse(row, message, f"no scenario `{name}`", f"there are {names}")
+            return
+        if sequences is None:
+            message = f"`{row.metric}` does not say of how many sequences it is"
+            note = f"the batch of `{name}` is not a number: write `{row.metric}/64`"
+            self.refuse(row, message, "of how many?", note)
+            return
+        value = self.number(row, row.value)
+        error = self.number(row, row.error) if row.error else None
+        if value is None or (row.error and error is None):
+            return
+        if value < 0 or (error or 0) < 0:
+            self.refuse(row, f"`{row.metric}` of `{address}` is below 0", "no time is")
+            return
+        known = float(error) * NINE_IN_TEN / float(value) if error is not None and value else inf
+        band = known if value else 0.0
+        reading: Literal["prefill", "decode"] = "prefill" if phase == "prefill" else "decode"
+        made = Timing(name, sequences, reading, float(value), "imported", band)
+        self.times.setdefault(address, []).append(made)
 
     def kept(self, row: Row, address: str) -> None:
         candidate = self.candidates.get(address)
@@ -249,7 +284,8 @@ class _Reading(Struct):
 
     def unknown_metric(self, metric: str) -> tuple[str, str, str]:
         """Message, label and note for a metric that is neither score nor cost."""
-        names = [*(score.name for score in self.spec.scores), *COSTS, KEPT, *SCALES]
+        times = [f"{phase}@{each.name}" for each in self.spec.scenarios for phase in PHASES]
+        names = [*(score.name for score in self.spec.scores), *COSTS, KEPT, *SCALES, *times]
         near = nearest(metric, names)
         note = f"the name nearest to it is `{near[0]}`" if near else ""
         listed = ", ".join(f"`{name}`" for name in names)
@@ -261,7 +297,7 @@ class _Reading(Struct):
 
 
 def _applied(space: Space, reading: _Reading) -> Space:
-    """The space with what the rows give in place of what is computed."""
+    """The space with what the rows give in place of what is computed, or beside it."""
 
     def given(candidate: Candidate) -> Candidate:
         costs = reading.costs.get(candidate.address, {})
@@ -272,7 +308,8 @@ def _applied(space: Space, reading: _Reading) -> Space:
         replace(option, candidates=tuple(map(given, option.candidates))) for option in space.options
     )
     fixed = replace(space.fixed, **reading.costs.get(FIXED, {}))
-    return replace(space, options=options, fixed=fixed)
+    times = {address: tuple(found) for address, found in reading.times.items()}
+    return timing.imported(replace(space, options=options, fixed=fixed), times)
 
 
 def _incomplete(spec: Spec, space: Space, scores: Scores, names: str) -> Iterator[Diagnostic]:

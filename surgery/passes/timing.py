@@ -8,7 +8,7 @@ times counts (`costing/serving.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from msgspec.structs import replace
 
@@ -17,6 +17,9 @@ from surgery.benching import keys
 from surgery.benching.keys import Place
 from surgery.ir import Cost, Machine, Scenario, Space, Spec, Timing
 from surgery.library import Library
+
+FIXED = "fixed"
+"""The address of what no choice changes."""
 
 Finder = Callable[[Cost], tuple[Timing, ...]]
 
@@ -51,6 +54,26 @@ def added(space: Space, find: Finder) -> Space:
     )
     parent = tuple(more(cost) for cost in parent_of(space))
     return replace(space, options=options, fixed=more(space.fixed), parent=parent)
+
+
+def imported(space: Space, times: Mapping[str, tuple[Timing, ...]]) -> Space:
+    """The space with times by address; those of the parent's own blocks are the parent's too."""
+    if not times:
+        return space
+
+    def more(cost: Cost, address: str) -> Cost:
+        return replace(cost, times=(*cost.times, *times.get(address, ())))
+
+    options = tuple(
+        replace(o, candidates=tuple(replace(c, cost=more(c.cost, c.address)) for c in o.candidates))
+        for o in space.options
+    )
+    own = {(o.layer, o.site): o.keep.address for o in space.options if o.keep}
+    sites = ((layer.index, site) for layer in space.model.layers for site in layer.sites)
+    places = [FIXED, *(own.get(place, "") for place in sites)]
+    parent = (more(cost, place) for cost, place in zip(parent_of(space), places, strict=True))
+    fixed = more(space.fixed, FIXED)
+    return replace(space, options=options, fixed=fixed, parent=tuple(parent))
 
 
 def parent_of(space: Space) -> tuple[Cost, ...]:
