@@ -25,6 +25,8 @@ from surgery.solving.linear import Clause, Extreme, Linear, Ratio, constant
 from surgery.solving.outcome import Minimise
 from surgery.units import BYTES, NUMBER, PARAMS, UNITS
 
+_KIB = UNITS["KiB"].scale
+
 
 class Best(Struct, frozen=True):
     """The best that one requirement can reach while others hold: the value, exact and printed."""
@@ -34,6 +36,8 @@ class Best(Struct, frozen=True):
     text: str
     chosen: tuple[int, ...]
     """Candidate columns of a choice that reaches it."""
+    asked: str | None = None
+    """The limit to write in the spec, which this choice keeps; `None` if no short one does."""
 
 
 class Conflict(Struct, frozen=True):
@@ -130,7 +134,8 @@ def _reached(
         clause = replace(clause, dimension=NUMBER, unit="exceptions")
         return Best(clause, outcome.value, clause.shown(outcome.value), chosen)
     limit = clause.limit.at(active) or Fraction(0)
-    return Best(clause, value, attainable(clause, value, up=value > limit), chosen)
+    text = attainable(clause, value, up=value > limit)
+    return Best(clause, value, text, chosen, asked(clause, value))
 
 
 def _best_ratio(
@@ -167,20 +172,53 @@ def _miss(clause: Clause, problem: Problem, best: Best) -> Fraction:
 
 
 def attainable(clause: Clause, value: Fraction, *, up: bool) -> str:
-    """A value as printed, rounded to the side on which it can be asked for.
-
-    Someone who copies the printed number into the spec must get a plan.
-    """
-    step = _step(clause, abs(value))
-    rounded = (ceil(value / step) if up else floor(value / step)) * step
+    """A value as printed, rounded to the side on which it can be asked for."""
+    rounded = _rounded(clause, value, up)
     text = clause.shown(rounded)
     if clause.unit != "layers":
         return text
     return f"{text} layer" if rounded == 1 else f"{text} layers"
 
 
+def asked(clause: Clause, value: Fraction) -> str | None:
+    """The limit that a spec must state for `value` to keep it: whoever copies it gets a plan.
+
+    A strict limit is beyond the value, and an equality has one only where it prints exactly. No
+    literal has a dimension such as params per byte, or a sign.
+    """
+    if clause.dimension != NUMBER and all(u.dimension != clause.dimension for u in UNITS.values()):
+        return None
+    up = clause.op in ("<=", "<")
+    rounded = _rounded(clause, value, up)
+    if clause.op == "==" and rounded != value:
+        return None
+    if clause.op in ("<", ">") and rounded == value:
+        step = _step(clause, abs(value))
+        rounded += step if up else -step
+    return _literal(clause, rounded) if rounded >= 0 else None
+
+
+def _rounded(clause: Clause, value: Fraction, up: bool) -> Fraction:
+    step = _step(clause, abs(value))
+    return (ceil(value / step) if up else floor(value / step)) * step
+
+
+def _literal(clause: Clause, value: Fraction) -> str:
+    """A value as a spec writes it."""
+    text = clause.shown(value)
+    if clause.unit == "layers":
+        return f"{text} layers"
+    if clause.dimension == PARAMS:
+        return f"{text} params"
+    if clause.dimension == BYTES and clause.unit != "%" and abs(value) < _KIB:
+        return f"{float(value / _KIB):.10f}".rstrip("0").rstrip(".") + "KiB"
+    return text
+
+
 def _step(clause: Clause, size: Fraction) -> Fraction:
     """The last printed digit of a value, in base units (see `units.format_quantity`)."""
+    if clause.unit == "layers":
+        return Fraction(1)
     if size == 0:
         return Fraction(1, 10**6)
     if clause.unit == "x":
@@ -224,9 +262,9 @@ def _notes(problem: Problem, found: Conflict) -> tuple[str, ...]:
             f"these {count} of {total} requirements conflict; {fewer} of them can be satisfied"
         ]
     ways = [
-        f"{_name(problem, index)} to {best.text}"
+        f"{_name(problem, index)} to {best.asked}"
         for index, best in _enough(found)
-        if best.clause.bound is None
+        if best.clause.bound is None and best.asked is not None
     ]
     if ways:
         notes.append("relaxing one is enough: " + ", or ".join(ways))
@@ -244,19 +282,12 @@ def _helps(problem: Problem, found: Conflict) -> tuple[Help, ...]:
     """Limits that are written as numbers, each with the number that would be possible."""
     helps: list[Help] = []
     for index, best in _enough(found):
-        if best.clause.bound is None:
+        if best.clause.bound is None or best.asked is None:
             continue
         enough = "relax" if not helps else "or relax"
-        fix = Fix((Edit(best.clause.bound, _limit_text(best)),), Safety.DISPLAY)
+        fix = Fix((Edit(best.clause.bound, best.asked),), Safety.DISPLAY)
         helps.append(Help(f"{enough} {_short(problem, index)} to what is possible", fix))
     return tuple(helps)
-
-
-def _limit_text(best: Best) -> str:
-    """A value as a spec writes it."""
-    if best.clause.unit == "layers":
-        return f"{best.text.split()[0]} layers"
-    return f"{best.text} params" if best.clause.dimension == PARAMS else best.text
 
 
 def _short(problem: Problem, index: int) -> str:
