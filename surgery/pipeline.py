@@ -49,6 +49,8 @@ class Options(Struct, frozen=True):
     """Rounds of measuring around the answer and solving again."""
     rivals: bool = False
     """Whether simpler ways of choosing are to be set beside the answer."""
+    relax: tuple[str, ...] = ()
+    """Labels of requirements that may give (`sensitivity.py`)."""
 
 
 class Planned(Struct, frozen=True):
@@ -247,7 +249,7 @@ def pose(path: str, run: Run, out: Out | None = None) -> Posed:
     sink, progress, library = run.sink, run.options.progress, run.library
     spec, expanded = _expanded(path, run, out)
     given = run.step("tables", lambda: tables.run(spec, expanded, run.options.tables, sink))
-    run.ensure("foresee", lambda: _foresee(spec, given.space, sink))
+    run.ensure("foresee", lambda: _foresee(spec, given.space, sink, run.options.relax))
     space = run.step("rank", lambda: _ranked(spec, given.space, run))
     measured = run.step(
         "score", lambda: score.run(spec, space, library, sink, progress, given.scores)
@@ -256,10 +258,15 @@ def pose(path: str, run: Run, out: Out | None = None) -> Posed:
 
 
 def _planned(path: str, run: Run, out: Out | None = None) -> Planned:
+    posed = pose(path, run, out)
+    return finished(posed, answered(posed, run), run)
+
+
+def finished(posed: Posed, answer: Answer, run: Run) -> Planned:
+    """An answer as a plan, with what is to be known about it. Raises `Halt`."""
     from surgery.passes import advise, rivals
 
-    posed, options = pose(path, run, out), run.options
-    answer = answered(posed, run)
+    options = run.options
     problem, solution = answer.problem, answer.solution
     planned = recorded(posed, problem, solution, run)
     if options.refine:
@@ -324,15 +331,16 @@ def _ranked(spec: Spec, space: Space, run: Run) -> Space | None:
     return ranked and calibrate.run(spec, ranked, *arguments)
 
 
-def _foresee(spec: Spec, space: Space, sink: Sink) -> None:
+def _foresee(spec: Spec, space: Space, sink: Sink, relax: Sequence[str] = ()) -> None:
     """Find what no measurement can mend: wrong rows, and size limits that nothing meets.
 
     Measuring takes minutes to hours, and these mistakes can be told before it. Damage is taken as
-    zero, and requirements on scores are left to the real run.
+    zero; requirements on scores and those labelled in `relax` are left to the real run.
     """
     from surgery import affine
     from surgery.expr import ScoreTotal
     from surgery.passes import batches
+    from surgery.passes.constrain import label
     from surgery.scoring import blind
 
     if not blind.report_blind(spec, space, sink):
@@ -342,7 +350,8 @@ def _foresee(spec: Spec, space: Space, sink: Sink) -> None:
     sizes = tuple(
         requirement
         for requirement in spec.requirements
-        if not any(isinstance(part, ScoreTotal) for part in affine.walk(requirement.expr))
+        if label(spec, requirement) not in relax
+        and not any(isinstance(part, ScoreTotal) for part in affine.walk(requirement.expr))
     )
     if batches.sound(spec, space, unmeasured, sink):
         batches.feasible(replace(spec, requirements=sizes), space, unmeasured, sink)

@@ -75,6 +75,22 @@ accept_gap = click.option(
 rivals = click.option(
     "--rivals", is_flag=True, help="Set simpler ways of choosing beside the answer."
 )
+why = click.option(
+    "--why",
+    type=(click.Choice(["layer"]), click.IntRange(0)),
+    multiple=True,
+    metavar="layer N",
+    help="What each alternative of a layer would cost.",
+)
+prices = click.option(
+    "--prices", is_flag=True, help="What moving each limit by 1% would do, solved again."
+)
+relax = click.option(
+    "--relax",
+    multiple=True,
+    metavar="@LABEL",
+    help="Let a requirement give where nothing satisfies all; else, what it costs.",
+)
 json = click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 
 

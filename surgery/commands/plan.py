@@ -52,6 +52,9 @@ if TYPE_CHECKING:
     metavar="NAME=A..B/N",
     help="A plan for each of N values of an input, from A to B.",
 )
+@options.why
+@options.prices
+@options.relax
 @options.exact
 @options.time_limit
 @options.accept_gap
@@ -67,16 +70,25 @@ def command(
     top: int | None,
     distance: int | None,
     sweep: str | None,
+    why: tuple[tuple[str, int], ...],
+    prices: bool,
+    relax: tuple[str, ...],
     exact: bool,
     time_limit: float | None,
     accept_gap: bool,
     findings: options.Format,
 ) -> None:
     """Choose one alternative per layer, provably best. Measures what the library lacks."""
-    from surgery import pipeline
+    from surgery import sensitivity
+    from surgery.sensitivity import Asked
     from surgery.solving.outcome import Proof
 
-    _refuse_together(top, distance, sweep, bool(refine or rivals))
+    asked = Asked(
+        tuple(layer for _, layer in why), prices, tuple(f"@{name.lstrip('@')}" for name in relax)
+    )
+    _refuse_together(top, distance, sweep, bool(refine or rivals or asked.anything))
+    if refine and asked.anything:
+        raise click.UsageError("--why, --prices and --relax are about sums: leave out --refine")
     over = _sweep(sweep) if sweep else None
     sink = options.sink_for(spec)
     target = out or Path(spec).with_suffix(".plan")
@@ -87,15 +99,19 @@ def command(
     if run and (over or top):
         several(spec, target, sink, run, over or (top or 2, distance or 1), findings)
         return
-    planned = pipeline.plan(spec, sink, run) if run else None
+    found = sensitivity.plan(spec, sink, run, asked) if run else None
     options.tell(sink, findings)
-    if planned is None:
+    if found is None:
         sys.exit(console.exit_code(sink))
     from surgery import report
 
-    options.stopping(lambda: console.write_plan(planned.plan, target), findings)
-    click.echo(report.planned(planned))
-    click.echo(f"\n{_ending(spec, target, inputs, library, planned)}")
+    if found.admitted:
+        options.stopping(lambda: console.write_plan(found.planned.plan, target), findings)
+    click.echo("\n\n".join((report.planned(found.planned), *found.blocks)))
+    if not found.admitted:
+        click.echo("\nNot written: the spec asks for more. Write what is possible, and plan again.")
+        sys.exit(console.exit_code(sink))
+    click.echo(f"\n{_ending(spec, target, inputs, library, found.planned)}")
 
 
 def _ending(
@@ -125,7 +141,7 @@ def _refuse_together(top: int | None, distance: int | None, sweep: str | None, m
     if distance and not top:
         raise click.UsageError("--distance needs --top")
     if more and (top or sweep):
-        raise click.UsageError("--refine and --rivals are about one plan: leave out --top, --sweep")
+        raise click.UsageError("--refine, --rivals, --why, --prices and --relax are about one plan")
 
 
 def _sweep(text: str) -> Sweep:

@@ -111,6 +111,16 @@ def feasible(spec: Spec, space: Space, measured: Measured, sink: Sink) -> bool:
     return bool(search.best) or solve.feasible(problem, sink)
 
 
+def stated(
+    spec: Spec, space: Space, measured: Measured, sink: Sink
+) -> Iterator[tuple[Mapping[str, int], Problem]]:
+    """Every combination of batches with its problem, the smallest first."""
+    for batches in _combinations(spec, space, sink):
+        problem = _stated(spec, space, measured, sink, batches)
+        if problem is not None:
+            yield batches, problem
+
+
 def sound(spec: Spec, space: Space, measured: Measured, sink: Sink) -> bool:
     """Whether everything that is asked can be a row; reports what cannot."""
     question = batch_rows.question(spec, space, measured, sink)
