@@ -107,7 +107,7 @@ def _blocks(answer: Answer, asked: Asked, run: Run) -> Iterator[str]:
             for name in asked.relax
             for each in relax.bought(problem, name, solution.objective, solver, gap)
         ]
-        yield relax.bought_text(found, problem.objective_text(solution.objective)[1])
+        yield relax.bought_text(found, problem, solution.objective)
     for layer in asked.layers:
         yield why.text(why.run(problem, solution, layer, solver, gap))
 

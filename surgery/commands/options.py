@@ -5,6 +5,7 @@ In: what click has read. Out: `pipeline.Options`, printed findings. Not here: an
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -17,6 +18,7 @@ from surgery import console
 from surgery.diagnostics import Diagnostic, Sink, Stop
 from surgery.pipeline import Options
 from surgery.progress import silent
+from surgery.sensitivity import Asked
 
 _T = TypeVar("_T")
 
@@ -75,23 +77,36 @@ accept_gap = click.option(
 rivals = click.option(
     "--rivals", is_flag=True, help="Set simpler ways of choosing beside the answer."
 )
-why = click.option(
-    "--why",
-    type=(click.Choice(["layer"]), click.IntRange(0)),
-    multiple=True,
-    metavar="layer N",
-    help="What each alternative of a layer would cost.",
-)
-prices = click.option(
-    "--prices", is_flag=True, help="What moving each limit by 1% would do, solved again."
-)
-relax = click.option(
-    "--relax",
-    multiple=True,
-    metavar="@LABEL",
-    help="Let a requirement give where nothing satisfies all; else, what it costs.",
-)
 json = click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+
+
+def asked(command: Callable[..., None]) -> Callable[..., None]:
+    """--why, --prices and --relax as one argument, `asked`."""
+
+    @click.option(
+        "--why",
+        type=(click.Choice(["layer"]), click.IntRange(0)),
+        multiple=True,
+        metavar="layer N",
+        help="What each alternative of a layer would cost.",
+    )
+    @click.option(
+        "--prices", is_flag=True, help="What moving each limit by 1% would do, solved again."
+    )
+    @click.option(
+        "--relax",
+        multiple=True,
+        metavar="@LABEL",
+        help="Let a requirement give where nothing satisfies all; else, what it costs.",
+    )
+    @functools.wraps(command)
+    def wrapped(
+        *, why: tuple[tuple[str, int], ...], prices: bool, relax: tuple[str, ...], **rest: object
+    ) -> None:
+        labels = tuple(f"@{name.removeprefix('@')}" for name in relax)
+        command(asked=Asked(tuple(layer for _, layer in why), prices, labels), **rest)
+
+    return wrapped
 
 
 def run_options(

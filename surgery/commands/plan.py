@@ -14,6 +14,7 @@ from surgery import console
 from surgery.commands import options
 from surgery.diagnostics import Sink
 from surgery.pipeline import Options, Planned
+from surgery.sensitivity import Asked
 
 if TYPE_CHECKING:
     from surgery.explore import Sweep
@@ -52,9 +53,7 @@ if TYPE_CHECKING:
     metavar="NAME=A..B/N",
     help="A plan for each of N values of an input, from A to B.",
 )
-@options.why
-@options.prices
-@options.relax
+@options.asked
 @options.exact
 @options.time_limit
 @options.accept_gap
@@ -70,22 +69,15 @@ def command(
     top: int | None,
     distance: int | None,
     sweep: str | None,
-    why: tuple[tuple[str, int], ...],
-    prices: bool,
-    relax: tuple[str, ...],
+    asked: Asked,
     exact: bool,
     time_limit: float | None,
     accept_gap: bool,
     findings: options.Format,
 ) -> None:
     """Choose one alternative per layer, provably best. Measures what the library lacks."""
-    from surgery import sensitivity
-    from surgery.sensitivity import Asked
     from surgery.solving.outcome import Proof
 
-    asked = Asked(
-        tuple(layer for _, layer in why), prices, tuple(f"@{name.lstrip('@')}" for name in relax)
-    )
     _refuse_together(top, distance, sweep, bool(refine or rivals or asked.anything))
     if refine and asked.anything:
         raise click.UsageError("--why, --prices and --relax are about sums: leave out --refine")
@@ -99,6 +91,21 @@ def command(
     if run and (over or top):
         several(spec, target, sink, run, over or (top or 2, distance or 1), findings)
         return
+    planned = one(spec, target, sink, run, asked, findings)
+    click.echo(f"\n{_ending(spec, target, inputs, library, planned)}")
+
+
+def one(
+    spec: str,
+    target: Path,
+    sink: Sink,
+    run: Options | None,
+    asked: Asked,
+    findings: options.Format,
+) -> Planned:
+    """A plan, written and told, with the answers to what is asked; exits where there is none."""
+    from surgery import sensitivity
+
     found = sensitivity.plan(spec, sink, run, asked) if run else None
     options.tell(sink, findings)
     if found is None:
@@ -111,7 +118,7 @@ def command(
     if not found.admitted:
         click.echo("\nNot written: the spec asks for more. Write what is possible, and plan again.")
         sys.exit(console.exit_code(sink))
-    click.echo(f"\n{_ending(spec, target, inputs, library, found.planned)}")
+    return found.planned
 
 
 def _ending(

@@ -19,9 +19,9 @@ from msgspec.structs import replace
 
 from surgery.passes.constrain import Problem
 from surgery.passes.solve import Solution, Solver
-from surgery.passes.why import signed
+from surgery.passes.why import signed, worth
 from surgery.solving.linear import Clause, Linear, Ratio, constant, granularity
-from surgery.units import significant
+from surgery.units import Dimension, significant
 from surgery.views.table import table
 
 _STEP = Fraction(1, 100)
@@ -52,6 +52,7 @@ class Prices(Struct, frozen=True):
     found: tuple[Price, ...]
     objective: Fraction
     bound: Fraction
+    dimension: Dimension
 
 
 def run(problem: Problem, solution: Solution, solver: Solver, gap: float) -> Prices:
@@ -72,7 +73,8 @@ def run(problem: Problem, solution: Solution, solver: Solver, gap: float) -> Pri
         # A limit that the plan keeps with more than a step to spare can be a step tighter.
         spare = all(row.at(active) <= 0 for row in _rows(clause, -step))
         found.append(Price(clause, step, at(step), kept if spare else at(-step)))
-    return Prices(tuple(found), solution.objective, solution.bound)
+    dimension = problem.spec.objective.expr.dimension
+    return Prices(tuple(found), solution.objective, solution.bound, dimension)
 
 
 def _step(clause: Clause, active: frozenset[int]) -> Fraction | None:
@@ -153,7 +155,8 @@ def _change(prices: Prices, moved: Moved) -> str:
     if moved.objective is None or moved.bound is None:
         return "infeasible"
     ends = sorted({moved.bound - prices.objective, moved.objective - prices.bound})
-    shown = [signed(significant(abs(end)), end) for end in _close(ends, prices.objective)]
+    close = _close(ends, prices.objective)
+    shown = [signed(worth(abs(end), prices.dimension), end) for end in close]
     return " to ".join(dict.fromkeys(shown))
 
 

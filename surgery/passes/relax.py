@@ -27,10 +27,9 @@ from surgery.passes import explain
 from surgery.passes.constrain import Problem, label
 from surgery.passes.solve import TIE, Solver
 from surgery.solving.linear import ZERO, Clause, Extreme, Linear, Ratio, constant
-from surgery.units import significant
 from surgery.views.table import table
 
-_CLOSE = Fraction(1, 10**6)
+CLOSE = Fraction(1, 10**6)
 
 
 class Ask(Protocol):
@@ -162,7 +161,7 @@ def _least(
     if len(soft) == 1:
         return _alone(ask, soft[0], best)
     high, low = _worst(soft, best), ZERO
-    while high - low > high * _CLOSE:
+    while high - low > high * CLOSE:
         middle = Fraction(float((low + high) / 2))
         found = ask([each.eased(middle) for each in soft], total)
         if found is None:
@@ -240,13 +239,14 @@ def relaxed_text(found: Relaxed, chosen: Sequence[int]) -> str:
     return table(rows, "<>>>")
 
 
-def bought_text(found: Sequence[Bought], shown: str) -> str:
-    """What giving up each requirement buys; `shown` is the objective of the plan."""
+def bought_text(found: Sequence[Bought], problem: Problem, objective: Fraction) -> str:
+    """What giving up each requirement buys; `objective` is that of the plan."""
+    shown = problem.objective_text(objective)[1]
     rows = [("given up", "objective", "from", "does not bind from")]
     for each in found:
         if each.objective is None:
             rows.append((each.clause.label, "not settled", "", ""))
             continue
-        value = significant(each.objective)
+        value = problem.objective_text(each.objective)[1]
         rows.append((each.clause.label, value, shown, each.until or ""))
     return table(rows, "<>>>")

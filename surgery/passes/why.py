@@ -24,7 +24,7 @@ from surgery.passes.constrain import Problem
 from surgery.passes.solve import Solution, Solver
 from surgery.solving.highs import TOLERANCE
 from surgery.solving.linear import Clause
-from surgery.units import format_layers, significant
+from surgery.units import NUMBER, Dimension, format_layers, format_quantity, significant
 from surgery.views.table import table
 
 Status = Literal["chosen", "optimal", "within_gap", "infeasible", "stopped"]
@@ -55,6 +55,7 @@ class PriceList(Struct, frozen=True):
     clauses: tuple[Clause, ...]
     sites: tuple[tuple[Site, tuple[Alternative, ...]], ...]
     objective: Fraction
+    dimension: Dimension
 
 
 def run(problem: Problem, solution: Solution, layer: int, solver: Solver, gap: float) -> PriceList:
@@ -77,6 +78,7 @@ def run(problem: Problem, solution: Solution, layer: int, solver: Solver, gap: f
             for site in sites
         ),
         solution.objective,
+        problem.spec.objective.expr.dimension,
     )
 
 
@@ -156,13 +158,15 @@ def _site(found: PriceList, site: Site, each: Sequence[Alternative]) -> Iterator
 def _end(found: PriceList, one: Alternative) -> tuple[str, str, str]:
     """Objective, price, remark."""
     if one.status == "chosen":
-        return significant(found.objective), "", "in the plan"
+        return worth(found.objective, found.dimension), "", "in the plan"
     if one.objective is None or one.bound is None:
         words = {"infeasible": "infeasible", "stopped": "not settled in time"}
         return "", "", words[one.status]
     price = one.objective - found.objective
-    remark = "" if one.status == "optimal" else f"cannot be beyond {significant(one.bound)}"
-    return significant(one.objective), signed(significant(abs(price)), price), remark
+    beyond = f"cannot be beyond {worth(one.bound, found.dimension)}"
+    remark = "" if one.status == "optimal" else beyond
+    shown = signed(worth(abs(price), found.dimension), price)
+    return worth(one.objective, found.dimension), shown, remark
 
 
 def _move(clause: Clause, value: Fraction | None) -> str:
@@ -175,6 +179,11 @@ def _move(clause: Clause, value: Fraction | None) -> str:
 def signed(shown: str, value: Fraction) -> str:
     """A size as printed, with the sign of what it is the size of; `=` for 0."""
     return "=" if value == 0 else f"{'-' if value < 0 else '+'}{shown}"
+
+
+def worth(value: Fraction, dimension: Dimension) -> str:
+    """A value of the objective as plans print it."""
+    return significant(value) if dimension == NUMBER else format_quantity(value, dimension)
 
 
 def _legend(found: PriceList) -> Iterator[str]:
