@@ -26,7 +26,16 @@ _RATIOS = frozenset({"throughput"})
 
 _EXPRS = frozenset(get_args(Expr))
 _LEAVES = frozenset(
-    (ir.Number, ir.Fact, ir.MachineFact, ir.Metric, ir.ScoreTotal, ir.LayerFact, ir.Is)
+    (
+        ir.Number,
+        ir.Fact,
+        ir.MachineFact,
+        ir.Metric,
+        ir.ScoreTotal,
+        ir.Distance,
+        ir.LayerFact,
+        ir.Is,
+    )
 )
 _HOLDERS = frozenset((tuple, ir.Selector, ir.LayerSet))
 """What is no expression and may contain some."""
@@ -111,11 +120,12 @@ def walk(node: object) -> Iterator[Expr]:
 
 
 def global_choices(node: object) -> tuple[Expr, ...]:
-    """The parts that depend on the choices of the whole model: metrics and scores."""
+    """The parts that depend on the choices of the whole model: metrics, scores, distances."""
     return tuple(
         part
         for part in walk(node)
-        if isinstance(part, ir.ScoreTotal) or (isinstance(part, ir.Metric) and not part.parent)
+        if isinstance(part, ir.ScoreTotal | ir.Distance)
+        or (isinstance(part, ir.Metric) and not part.parent)
     )
 
 
@@ -146,7 +156,14 @@ def _visit(expr: Expr, wanted: bool = True) -> _Result:
 
 
 def _leaf(
-    leaf: ir.Number | ir.Fact | ir.MachineFact | ir.Metric | ir.ScoreTotal | ir.LayerFact | ir.Is,
+    leaf: ir.Number
+    | ir.Fact
+    | ir.MachineFact
+    | ir.Metric
+    | ir.ScoreTotal
+    | ir.Distance
+    | ir.LayerFact
+    | ir.Is,
 ) -> Affinity:
     match leaf:
         case ir.Number() | ir.Fact() | ir.MachineFact() | ir.Metric(parent=True):
@@ -155,7 +172,7 @@ def _leaf(
             return Affinity.CONSTANT
         case ir.Metric(name=name) if name in _RATIOS:
             return Affinity.RATIO
-        case ir.Metric() | ir.ScoreTotal() | ir.LayerFact() | ir.Is():
+        case ir.Metric() | ir.ScoreTotal() | ir.Distance() | ir.LayerFact() | ir.Is():
             return Affinity.LINEAR
         case _:
             assert_never(leaf)

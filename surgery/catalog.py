@@ -118,6 +118,7 @@ E0418 = _code("E0418", "uneven-sharing", "layers that the GPUs of a machine cann
 E0421 = _code("E0421", "packed-experts", "packed experts cannot be averaged", Safety.DISPLAY)
 E0422 = _code("E0422", "fixed-rope", "a rotary embedding without a YaRN factor")
 E0423 = _code("E0423", "no-linear-block", "a block that cannot become linear", Safety.DISPLAY)
+E0424 = _code("E0424", "plan-of-another-model", "a plan that is named has other layers or sites")
 
 # ---- 05 requirements -------------------------------------------------------------------------
 
@@ -173,6 +174,7 @@ W0716 = _code(
 W0717 = _code("W0717", "damaged-entry", "a library entry does not verify and is measured again")
 W0718 = _code("W0718", "judged-on-seen-text", "the judge dataset shares text with a measurement")
 W0719 = _code("W0719", "single-alternative", "a `choose` with one alternative decides nothing")
+W0720 = _code("W0720", "plan-of-another-parent", "a plan that is named was made of other weights")
 
 # ---- 08 emit and runtime ---------------------------------------------------------------------
 

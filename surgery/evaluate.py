@@ -22,6 +22,7 @@ from surgery.diagnostics import Diagnostic, Help, Label, Sink, Stop
 from surgery.expr import (
     Arith,
     Compare,
+    Distance,
     Expr,
     Fact,
     Fold,
@@ -69,7 +70,8 @@ def value(expr: Expr, context: Context) -> Fraction | bool:
 
 
 def _leaf(
-    expr: Number | Fact | MachineFact | Metric | ScoreTotal | LayerFact, context: Context
+    expr: Number | Fact | MachineFact | Metric | ScoreTotal | Distance | LayerFact,
+    context: Context,
 ) -> Fraction:
     match expr:
         case Number():
@@ -82,6 +84,8 @@ def _leaf(
             return facts.metric(expr, context)
         case ScoreTotal():
             return facts.score_total(expr, context)
+        case Distance():
+            return facts.distance(expr, context)
         case LayerFact():
             return facts.layer_fact(expr, context)
         case _:

@@ -70,6 +70,23 @@ class ScoreTotal(Struct, frozen=True):
     dimension: Dimension = NUMBER
 
 
+class Distance(Struct, frozen=True):
+    """In how many layers the result is decided otherwise than by a plan in a file.
+
+    `plan` is the file as the spec names it, `digest` the hash of its decisions, `parent` that of
+    its parent (16 hex digits). `decided` has (layer, site, text, whether that is an edit) of every
+    decision. A layer that differs at two sites counts once; which experts or channels an edit
+    keeps does not count.
+    """
+
+    span: Span
+    plan: str
+    digest: str
+    parent: str
+    decided: tuple[tuple[int, str, str, bool], ...]
+    dimension: Dimension = NUMBER
+
+
 class LayerFact(Struct, frozen=True):
     """A property of the layer that a selector or fold is looking at.
 
@@ -174,6 +191,7 @@ Expr: TypeAlias = (
     | MachineFact
     | Metric
     | ScoreTotal
+    | Distance
     | LayerFact
     | Is
     | Arith

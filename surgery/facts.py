@@ -8,7 +8,7 @@ cost model yet (E0011). A leaf that `check` should have ruled out is a `ValueErr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 
 from msgspec import Struct, field
@@ -18,9 +18,10 @@ from surgery import catalog, sizes
 from surgery.costing import parallel, serving
 from surgery.costing.serving import Setting
 from surgery.diagnostics import Code, Diagnostic, Help, Label, Sink, Stop
-from surgery.expr import Fact, Is, LayerFact, MachineFact, Metric, ScoreTotal
+from surgery.expr import Distance, Fact, Is, LayerFact, MachineFact, Metric, ScoreTotal
 from surgery.ir import (
     Attention,
+    Candidate,
     Cost,
     Experts,
     Ffn,
@@ -58,6 +59,8 @@ class Context(Struct, frozen=True):
     served: Mapping[str, int] = field(default_factory=dict[str, int])
     """The batch of throughput and cost, where that is to be another: bounds over several batches
     take what falls with the batch at the largest of them (`solving/optimism.py`)."""
+    decided: frozenset[tuple[int, str, str, bool]] | None = None
+    """What is decided at each site of the result: layer, site, text, whether that is an edit."""
 
 
 def parent_context(spec: Spec, model: Model, sink: Sink | None = None) -> Context:
@@ -290,6 +293,18 @@ def score_total(wanted: ScoreTotal, context: Context) -> Fraction:
     if context.scores is None or wanted.score not in context.scores:
         raise ValueError(f"the score {wanted.score!r} has no value here")
     return context.scores[wanted.score]
+
+
+def distance(wanted: Distance, context: Context) -> Fraction:
+    """In how many layers a plan and the result are decided otherwise."""
+    if context.decided is None:
+        raise ValueError("a distance of something that was not decided")
+    return Fraction(len({layer for layer, *_ in context.decided ^ frozenset(wanted.decided)}))
+
+
+def decisions(chosen: Iterable[Candidate]) -> frozenset[tuple[int, str, str, bool]]:
+    """What candidates decide, as distances compare it."""
+    return frozenset((c.layer, c.site.value, c.text, c.changed) for c in chosen)
 
 
 # ---- layers ----------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from surgery import catalog
+from surgery.checking import plans
 from surgery.checking.names import needs_scenario, no_member, quoted, resolve, undefined
 from surgery.checking.operands import expression
 from surgery.checking.repairs import of_type, one_of, only, removing, replacing
@@ -67,7 +68,9 @@ def call(check: Check, node: ast.Call, scope: Scope) -> Value:
     match callee:
         case Builtin():
             given = _bind(check, node, scope, callee.signature)
-            return Failed(node.span) if given is None else _built_in(check, node, callee, given)
+            return (
+                Failed(node.span) if given is None else _built_in(check, node, scope, callee, given)
+            )
         case MetricOf():
             return _metric(check, node, scope, callee)
         case Function():
@@ -243,12 +246,16 @@ def _argument(check: Check, arg: ast.Arg, scope: Scope, what: str, param: Parame
 # ---- results ---------------------------------------------------------------------------------
 
 
-def _built_in(check: Check, node: ast.Call, builtin: Builtin, given: Mapping[str, Value]) -> Value:
+def _built_in(
+    check: Check, node: ast.Call, scope: Scope, builtin: Builtin, given: Mapping[str, Value]
+) -> Value:
     match builtin.name:
         case "last":
             return _last(check, node, given["n"])
         case "min" | "max":
             return _extreme(check, node, builtin.name, given)
+        case "distance":
+            return plans.distance(check, node.span, scope.module, given["plan"])
         case name if name in CRITERIA:
             first = given[builtin.params[0].name]
             if isinstance(first, Text) and first.text not in (*CRITERIA[name], ANY_TEXT):

@@ -113,6 +113,12 @@ FUNCTIONS: Mapping[str, Builtin] = {
             data="dataset",
         ),
         _function("least_squares", "init", "fit to the parent's outputs on text", data="dataset"),
+        _function(
+            "distance",
+            "count",
+            "in how many layers a plan in a file decides otherwise",
+            plan="source",
+        ),
         _function("last", "layers", "the last n layers", n="count"),
         _function("device", "device", "one accelerator", name="text"),
         _function("min", "number", "the smaller of two numbers", a="number", b="number"),

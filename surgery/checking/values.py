@@ -175,7 +175,9 @@ DIMENSIONS: Mapping[str, Dimension] = {
 }
 
 
-_NUMBERS = frozenset((ex.Number, ex.Arith, ex.Metric, ex.Fact, ex.ScoreTotal, ex.LayerFact))
+_NUMBERS = frozenset(
+    (ex.Number, ex.Arith, ex.Metric, ex.Fact, ex.ScoreTotal, ex.Distance, ex.LayerFact)
+)
 
 
 def is_truth(value: Expr) -> bool:

@@ -2,8 +2,9 @@
 
 In: a checked spec, the parent, later its space. Out: findings (E0416) for samples, scenarios and
 KV sizes that are longer than what the parent was made for: beyond it, positions mean nothing, and
-neither would the numbers; and (E0506) for scenarios that no child has room for. Windows have their
-own rule (E0408 in `edits/attention.py`).
+neither would the numbers; for plans that distances are taken from, whose layers are not those of
+the parent (E0424) or whose parent was another (W0720); and (E0506) for scenarios that no child has
+room for. Windows have their own rule (E0408 in `edits/attention.py`).
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ from collections.abc import Iterator
 
 from surgery import affine, catalog, sizes
 from surgery.diagnostics import Diagnostic, Help, Label, Sink
-from surgery.expr import Expr, Metric
+from surgery.expr import Distance, Expr, Metric
 from surgery.ir import Cost, Machine, Model, Scenario, Space, Spec
 from surgery.source import Span
 from surgery.units import format_bytes, format_tokens
 
 
 def run(spec: Spec, model: Model, sink: Sink) -> None:
-    """Report every length beyond the context."""
+    """Report every length beyond the context, and every plan of something else."""
+    for part in _parts(spec):
+        if isinstance(part, Distance):
+            sink.extend(_foreign(part, model))
     for what, tokens, span in (*_lengths(spec), *_kv(spec)):
         if tokens > model.context:
             has = format_tokens(model.context)
@@ -44,9 +48,33 @@ def _kv(spec: Spec) -> Iterator[tuple[str, int, Span]]:
 
 
 def _metrics(spec: Spec) -> Iterator[Metric]:
+    return (part for part in _parts(spec) if isinstance(part, Metric))
+
+
+def _parts(spec: Spec) -> Iterator[Expr]:
     formulas: list[Expr] = [each.expr for each in (*spec.expects, *spec.requirements)]
     for formula in (*formulas, spec.objective.expr):
-        yield from (part for part in affine.walk(formula) if isinstance(part, Metric))
+        yield from affine.walk(formula)
+
+
+def _foreign(distance: Distance, model: Model) -> Iterator[Diagnostic]:
+    """E0424 for a plan of other sites, W0720 for one of other weights."""
+    sites = {(layer.index, site.value) for layer in model.layers for site in layer.sites}
+    decided = {(layer, site) for layer, site, *_ in distance.decided}
+    label = Label(distance.span, f"`{model.name}` has {len(model.layers)} layers", primary=True)
+    if decided != sites:
+        layers = len({layer for layer, _ in decided})
+        what = (
+            f"has {layers} layers" if layers != len(model.layers) else "decides about other blocks"
+        )
+        message = f"`{distance.plan}` is no plan of this model: it {what}"
+        helps = (Help("name a plan that was made of a model of this shape"),)
+        yield Diagnostic(catalog.E0424, message, (label,), helps=helps)
+    elif not model.digest.startswith(distance.parent):
+        message = f"`{distance.plan}` was made of other weights than those of `{model.name}`"
+        here = Label(distance.span, "compares what is decided, layer by layer", primary=True)
+        notes = (f"its parent is {distance.parent[:8]}, this one {model.digest[:8]}",)
+        yield Diagnostic(catalog.W0720, message, (here,), notes=notes)
 
 
 # ---- machines --------------------------------------------------------------------------------

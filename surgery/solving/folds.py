@@ -1,7 +1,7 @@
 """Folds over the layers of the result: `count`, `sum`, `every`, `some`, `min`, `max`.
 
-In: a fold and what its body is worth on one layer. Out: a linear form (sums) or the table of an
-extreme. Predicates and bodies see the result, so every combination of a layer's candidates is
+In: a fold and what its body is worth on one layer, or a distance from a plan. Out: a linear form
+(sums) or the table of an extreme. Predicates and bodies see the result, so every combination of a layer's candidates is
 looked at, one layer at a time. Raises `Stop` (E0502) for a body that looks beyond its layer.
 """
 
@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import groupby
 
 from msgspec.structs import replace
 
 from surgery import evaluate
 from surgery.affine import walk
-from surgery.expr import Fold, Metric, ScoreTotal, Selector
+from surgery.expr import Distance, Fold, Metric, ScoreTotal, Selector
 from surgery.facts import Context
 from surgery.ir import Layer
 from surgery.solving.columns import Columns
@@ -54,6 +55,21 @@ def extreme(
     return Extreme(fold, tuple(members))
 
 
+def apart(distance: Distance, columns: Columns) -> Linear:
+    """In how many layers the choices and a plan differ; what the space does not offer differs."""
+    column = {
+        (c.layer, c.site.value, c.text, c.changed): n for n, c in enumerate(columns.candidates)
+    }
+    found = constant(0)
+    for layer, decisions in groupby(distance.decided, key=lambda decision: decision[0]):
+        chosen = [column.get(decision) for decision in decisions]
+        offered = [n for n in chosen if n is not None]
+        found = found.plus(constant(1))
+        if len(offered) == len(chosen):
+            found = found.plus(columns.same(layer, offered), -1)
+    return found
+
+
 def _membership(
     selector: Selector, context: Context
 ) -> tuple[Callable[[Context], bool], tuple[int, ...]]:
@@ -77,5 +93,5 @@ def _membership(
 def _check(fold: Fold) -> None:
     for node in walk((fold.selector, fold.body)):
         own = isinstance(node, Metric) and not node.parent
-        if own or isinstance(node, ScoreTotal | Fold):
+        if own or isinstance(node, ScoreTotal | Distance | Fold):
             raise not_linear(node.span, "this is about the whole result, not about one layer")

@@ -26,6 +26,7 @@ from surgery.costing import serving
 from surgery.expr import (
     Arith,
     Compare,
+    Distance,
     Expr,
     Fold,
     If,
@@ -85,6 +86,8 @@ class Lowering(Struct, frozen=True):
                 return self._metric(expr)
             case ScoreTotal():
                 return self._score(expr)
+            case Distance():
+                return self._settled(folds.apart(expr, self.columns))
             case Arith():
                 return self._arith(expr)
             case Fold():
@@ -344,7 +347,7 @@ def _number_of(body: Expr | None) -> Callable[[Context], Fraction]:
 def depends(expr: Expr) -> bool:
     """Whether a formula about the result depends on what is chosen."""
     return any(
-        isinstance(node, ScoreTotal | Fold | LayerFact | Is)
+        isinstance(node, ScoreTotal | Distance | Fold | LayerFact | Is)
         or (isinstance(node, Metric) and not node.parent)
         for node in walk(expr)
     )
