@@ -24,7 +24,7 @@ from surgery import lockfile
 from surgery.ir import Plan
 
 FORMAT_VERSION = 1
-_BARE = ("spec", "parent", "library", "table", "toolchain")
+_BARE = ("spec", "parent", "library", "table", "plan", "toolchain")
 
 
 class Op(StrEnum):
@@ -153,6 +153,7 @@ def _facts(plan: Plan) -> dict[str, str]:
         if d.scales is not None:
             facts[f"scales.{place}"] = lockfile.scales_text(d.scales)
     facts |= {f"table.{name}": digest for name, digest in plan.tables}
+    facts |= {f"plan.{name}": digest for name, digest in plan.plans}
     facts |= {f"solver.{key}": value for key, value in plan.solver}
     facts |= {f"metric.{name}": value for name, value in plan.metrics}
     for evidence in plan.requirements:
@@ -207,7 +208,7 @@ def _text(facts: Mapping[str, str]) -> str:
             case "spec" | "parent":
                 name, _, digest = value.rpartition(" ")
                 lines.append(f"{head} {name} sha256:{digest}")
-            case "library" | "table":
+            case "library" | "table" | "plan":
                 lines.append(f"{head} {rest} sha256:{value}")
             case "toolchain" | "objective":
                 lines.append(f"{head} {value}")

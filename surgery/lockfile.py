@@ -63,6 +63,7 @@ def text(plan: Plan) -> str:
         f"parent    {plan.parent[0]} {_short_hash(plan.parent[1])}",
         f"library   {_short_hash(plan.library)}",
         *(f"table     {name} {_short_hash(digest)}" for name, digest in plan.tables),
+        *(f"plan      {name} {_short_hash(digest)}" for name, digest in plan.plans),
         f"toolchain {plan.toolchain}",
     )
     evidence = (
@@ -172,6 +173,7 @@ def short(plan: Plan) -> Plan:
         decisions=tuple(replace(d, artefact=d.artefact[:ARTEFACT]) for d in plan.decisions),
         stated=plan.stated[:DIGEST] if plan.stated else None,
         tables=tuple((name, digest[:DIGEST]) for name, digest in plan.tables),
+        plans=tuple((name, digest[:DIGEST]) for name, digest in plan.plans),
     )
 
 
@@ -187,6 +189,7 @@ def canonical(plan: Plan) -> Plan:
         metrics=tuple(sorted(plan.metrics, key=lambda m: metric_order(m[0]))),
         solver=tuple(sorted(plan.solver, key=lambda field: solver_order(field[0]))),
         tables=tuple(sorted(plan.tables)),
+        plans=tuple(sorted(plan.plans)),
     )
 
 
@@ -229,6 +232,7 @@ class _Reader(Struct):
     requirements: list[Evidence] = field(default_factory=list[Evidence])
     metrics: dict[str, str] = field(default_factory=dict[str, str])
     tables: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    plans: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     rope: str = ""
 
     def plan(self) -> Plan:
@@ -265,10 +269,10 @@ class _Reader(Struct):
                 self.metrics[name] = value
             case "kept" | "merged" | "scales":
                 {"kept": self.kept, "merged": self.merged, "scales": self.scales}[key](rest)
-            case "table":
+            case "table" | "plan":
                 shape = f"name sha256:<{DIGEST} hex digits>"
                 name, digest = self.match(_NAMED, rest.lstrip(" "), shape)
-                self.tables.append((name, digest))
+                {"table": self.tables, "plan": self.plans}[key].append((name, digest))
             case "solver" | "objective" | "decision" | "spec" | "parent" | "library" | "toolchain":
                 if key in self.fields:
                     self.refuse(f"`{key}` appears twice", "again here")
@@ -356,6 +360,7 @@ class _Reader(Struct):
             requirements=tuple(self.requirements),
             metrics=tuple(self.metrics.items()),
             tables=tuple(self.tables),
+            plans=tuple(self.plans),
             rope=self.rope,
         )
         stated = fields["decision"].removeprefix("sha256:")

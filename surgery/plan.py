@@ -24,8 +24,9 @@ from typing import cast
 
 from msgspec.structs import asdict, replace
 
-from surgery import catalog
+from surgery import affine, catalog
 from surgery.diagnostics import Code, Diagnostic, Stop
+from surgery.expr import Distance
 from surgery.ir import (
     Candidate,
     Cost,
@@ -49,6 +50,7 @@ __all__ = [
     "chosen",
     "decision",
     "from_json",
+    "named",
     "parse",
     "read",
     "short",
@@ -96,9 +98,17 @@ def build(
             *sizes((space.fixed, *(c.cost for c in chosen)), space.model.context),
             *_scores(measured, chosen),
         ),
+        plans=named(spec),
         rope=spec.rope.text if spec.rope else "",
     )
     return canonical(plan)
+
+
+def named(spec: Spec) -> tuple[tuple[str, str], ...]:
+    """The plans that distances of the spec are measured from: file and hash of the decisions."""
+    formulas = (*(each.expr for each in spec.requirements), spec.objective.expr)
+    parts = (part for formula in formulas for part in affine.walk(formula))
+    return tuple(sorted({(p.plan, p.digest) for p in parts if isinstance(p, Distance)}))
 
 
 def sizes(costs: Sequence[Cost], context: int) -> tuple[tuple[str, str], ...]:
@@ -192,6 +202,7 @@ def to_json(plan: Plan) -> str:
         "parent": {"source": plan.parent[0], "sha256": plan.parent[1]},
         "library": plan.library,
         "tables": dict(plan.tables),
+        **({"plans": dict(plan.plans)} if plan.plans else {}),
         "toolchain": plan.toolchain,
         **({"rope": plan.rope} if plan.rope else {}),
         "decisions": [_decision_json(d) for d in plan.decisions],
@@ -230,7 +241,7 @@ def from_json(content: str, name: str = "<json>") -> Plan:
 def _plan_of(data: Mapping[str, object]) -> Plan:
     known = {"format_version", "decision", "stated", "spec", "parent", "library", "toolchain"}
     known |= {"decisions", "solver", "objective", "requirements", "metrics", "tables"}
-    if set(data) - {"rope"} != known:
+    if set(data) - {"rope", "plans"} != known:
         raise KeyError(", ".join(sorted(set(data) ^ known)))
     spec, parent, objective = (_texts(data[key]) for key in ("spec", "parent", "objective"))
     stated = data["stated"]
@@ -246,6 +257,7 @@ def _plan_of(data: Mapping[str, object]) -> Plan:
         metrics=tuple(_texts(data["metrics"]).items()),
         stated=None if stated is None else str(stated),
         tables=tuple(_texts(data["tables"]).items()),
+        plans=tuple(_texts(data.get("plans", {})).items()),
         rope=str(data.get("rope", "")),
     )
 

@@ -57,6 +57,7 @@ def plan_text(plan: Plan, parent: Mapping[str, str] | None = None) -> str:
 def _notes(plan: Plan) -> list[str]:
     """What is not as usual: measurements of others, blocks that are not ranked yet."""
     lines = [f"  given      {name} ({digest[:_SHORT]})" for name, digest in plan.tables]
+    lines += [f"  apart from {name} ({digest[:_SHORT]})" for name, digest in plan.plans]
     for site in SITES:
         left_open = [d.layer for d in unlisted(plan) if d.site is site]
         if left_open and site is Site.ATTENTION:
@@ -165,11 +166,12 @@ def _provenance(difference: PlanDiff) -> list[str]:
             lines.append(f"  {key:<11}{before} -> {after}")
         else:
             lines.append(f"  {key:<11}changed    {_changed_limit(difference, key)}".rstrip())
-    for key in (a for a in difference.addresses if a.startswith("table.")):
+    for key in (a for a in difference.addresses if a.startswith(("table.", "plan."))):
         before, after = difference.pair(key)
         what = "changed" if before and after else "added" if after else "removed"
+        kind, _, name = key.partition(".")
         if before != after:
-            lines.append(f"  {'table':<11}{what:<10} {key.removeprefix('table.')}")
+            lines.append(f"  {kind:<11}{what:<10} {name}")
     before, after = difference.pair("rope")
     if before != after:
         told = (f"YaRN factor {text}" if text else "the parent's" for text in (before, after))

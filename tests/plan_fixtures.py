@@ -43,6 +43,7 @@ _evidence = st.builds(
 )
 
 
+_named = st.tuples(st.sampled_from(["released.plan", "old plans/b.plan"]), _digest)
 _tables = st.tuples(st.sampled_from(["scores.csv", "my scores.parquet", "a#1.csv"]), _digest)
 
 
@@ -65,6 +66,7 @@ def plans(draw: st.DrawFn) -> Plan:
             metrics=tuple(metrics.items()),
             stated=draw(st.one_of(st.none(), _digest)),
             tables=draw(st.lists(_tables, max_size=2, unique_by=lambda t: t[0]).map(tuple)),
+            plans=draw(st.lists(_named, max_size=2, unique_by=lambda t: t[0]).map(tuple)),
         )
     )
 

@@ -52,5 +52,7 @@ class Plan(Struct, frozen=True):
     stated: str | None = None
     tables: tuple[tuple[str, str], ...] = ()
     """Scores and costs that were not measured here: (name, hash) of every table."""
+    plans: tuple[tuple[str, str], ...] = ()
+    """Plans that the spec measures distances from: (file, hash of its decisions)."""
     rope: str = ""
     """The YaRN factor of all layers, "" where it is the parent's: decided as sites are."""

@@ -25,8 +25,13 @@ def run(
     plan: Plan, spec: Spec, space: Space, name: str, sink: Sink
 ) -> tuple[Candidate, ...] | None:
     """The candidates that the plan in the file `name` decides on. Raises `Stop` (E0801)."""
+    now_named = dict(plans.named(spec))
+    moved = [name for name, then in plan.plans if now_named.get(name, then) != then]
+    for each in moved:
+        message = f"`{each}`, which the spec names, decides otherwise than when this plan was made"
+        sink.report(_stale(name, message))
     for what, then, now in (
-        ("the spec", plan.spec[1], spec.digest),
+        *(() if moved else (("the spec", plan.spec[1], spec.digest),)),
         ("the parent", plan.parent[1], space.model.digest),
     ):
         if not now.startswith(then):

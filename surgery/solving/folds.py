@@ -1,8 +1,9 @@
 """Folds over the layers of the result: `count`, `sum`, `every`, `some`, `min`, `max`.
 
 In: a fold and what its body is worth on one layer, or a distance from a plan. Out: a linear form
-(sums) or the table of an extreme. Predicates and bodies see the result, so every combination of a layer's candidates is
-looked at, one layer at a time. Raises `Stop` (E0502) for a body that looks beyond its layer.
+(sums) or the table of an extreme. Predicates and bodies see the result, so every combination of a
+layer's candidates is looked at, one layer at a time. Raises `Stop` (E0502) for a body that looks
+beyond its layer.
 """
 
 from __future__ import annotations
