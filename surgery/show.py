@@ -57,7 +57,7 @@ def plan_text(plan: Plan, parent: Mapping[str, str] | None = None) -> str:
 def _notes(plan: Plan) -> list[str]:
     """What is not as usual: measurements of others, blocks that are not ranked yet."""
     lines = [f"  given      {name} ({digest[:_SHORT]})" for name, digest in plan.tables]
-    lines += [f"  apart from {name} ({digest[:_SHORT]})" for name, digest in plan.plans]
+    lines += [f"  distance   from {name} ({digest[:_SHORT]})" for name, digest in plan.plans]
     for site in SITES:
         left_open = [d.layer for d in unlisted(plan) if d.site is site]
         if left_open and site is Site.ATTENTION:

@@ -65,7 +65,7 @@ def _foreign(distance: Distance, model: Model) -> Iterator[Diagnostic]:
     if decided != sites:
         layers = len({layer for layer, _ in decided})
         what = (
-            f"has {layers} layers" if layers != len(model.layers) else "decides about other blocks"
+            f"has {layers} layers" if layers != len(model.layers) else "decides on other blocks"
         )
         message = f"`{distance.plan}` is no plan of this model: it {what}"
         helps = (Help("name a plan that was made of a model of this shape"),)

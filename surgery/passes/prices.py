@@ -6,7 +6,8 @@ own, so it is what moving the limit would do and no derivative: with whole alter
 multipliers of the LP relaxation can be far from it. As data and as text. Not here: `every`,
 `some`, `min` and `max`, of which there is no little more, and strict limits.
 
-A step is 1 % of the limit, or one layer where layers are counted.
+A step is 1 % of the limit, or the least by which values can differ where that is more; one layer
+where layers are counted.
 """
 
 from __future__ import annotations
