@@ -12,15 +12,14 @@ the same text with another artefact (other experts kept) is marked `=`.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from fractions import Fraction
 
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from surgery import lockfile
+from surgery.figures import reading
 from surgery.ir import Plan
 
 FORMAT_VERSION = 1
@@ -279,36 +278,6 @@ def _tightened(change: Change) -> bool:
 
 
 # ---- printed values --------------------------------------------------------------------------
-
-_SCALES: Mapping[str, Fraction] = {
-    **{f"{p}iB": Fraction(1024**n) for n, p in enumerate("KMGT", start=1)},
-    "K": Fraction(10**3),
-    "M": Fraction(10**6),
-    "B": Fraction(10**9),
-    "K tok": Fraction(1024),
-    "%": Fraction(1, 100),
-    "ms": Fraction(1, 1000),
-}
-_READING = re.compile(r"(-?[0-9.]+(?:e[-+]?[0-9]+)?)\s?(.*?)(?:/seq)?")
-
-
-def reading(text: str) -> Fraction | None:
-    """The number behind a printed value in base units, `None` where there is none.
-
-    `B` alone is 10^9 parameters after a decimal point and bytes after a whole number, as
-    `units.py` prints them.
-    """
-    # Where a figure comes from stands behind it: `7.1 ms, modelled +-17%`.
-    found = _READING.fullmatch(text.partition(", ")[0])
-    if found is None:
-        return None
-    try:
-        number = Fraction(found[1])
-    except ValueError:
-        return None
-    suffix = found[2]
-    scale = Fraction(1) if suffix == "B" and "." not in found[1] else _SCALES.get(suffix)
-    return number * (scale if scale is not None else 1)
 
 
 def split_evidence(text: str) -> tuple[str, str, str]:

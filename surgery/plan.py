@@ -27,6 +27,7 @@ from msgspec.structs import asdict, replace
 from surgery import affine, catalog
 from surgery.diagnostics import Code, Diagnostic, Stop
 from surgery.expr import Distance
+from surgery.figures import Figure, of_text, reading
 from surgery.ir import (
     Candidate,
     Cost,
@@ -48,6 +49,7 @@ __all__ = [
     "build",
     "canonical",
     "chosen",
+    "data",
     "decision",
     "from_json",
     "named",
@@ -59,8 +61,8 @@ __all__ = [
     "to_json",
 ]
 
-FORMAT_VERSION = 1
-"""Version of the JSON."""
+FORMAT_VERSION = 2
+"""Version of the JSON. 2: numbers are objects with a value and a unit beside the text."""
 
 
 # ---- building --------------------------------------------------------------------------------
@@ -192,9 +194,22 @@ def _broken(code: Code, message: str, subject: str) -> Stop:
     return Stop(Diagnostic(code, message, subject=subject))
 
 
-def to_json(plan: Plan) -> str:
+def to_json(plan: Plan, known: Mapping[str, Figure] | None = None) -> str:
     """The plan as JSON, keys in fixed order, with `format_version` and whatever digests it has."""
-    data: dict[str, object] = {
+    return json.dumps(data(plan, known), indent=2, ensure_ascii=False) + "\n"
+
+
+def data(plan: Plan, known: Mapping[str, Figure] | None = None) -> dict[str, object]:
+    """What `to_json` writes. Every number is an object of `text`, `value` in base units, `unit`,
+    and whether the value is `exact`: those in `known` are, by `objective`, `metric.NAME`,
+    `require.N.value` and `require.N.limit` (N counts from 0); all others are read from the text.
+    """
+    known = known or {}
+
+    def figure(text: str, address: str, name: str = "") -> dict[str, object]:
+        return (known.get(address) or of_text(text, name)).data()
+
+    return {
         "format_version": FORMAT_VERSION,
         "decision": decision(plan),
         "stated": plan.stated,
@@ -206,12 +221,22 @@ def to_json(plan: Plan) -> str:
         "toolchain": plan.toolchain,
         **({"rope": plan.rope} if plan.rope else {}),
         "decisions": [_decision_json(d) for d in plan.decisions],
-        "solver": dict(plan.solver),
-        "objective": {"text": plan.objective[0], "value": plan.objective[1]},
-        "requirements": [asdict(r) for r in plan.requirements],
-        "metrics": dict(plan.metrics),
+        "solver": {
+            key: text if reading(text) is None else figure(text, f"solver.{key}")
+            for key, text in plan.solver
+        },
+        "objective": {"expression": plan.objective[0], **figure(plan.objective[1], "objective")},
+        "requirements": [
+            {
+                "label": each.label,
+                "value": figure(each.value, f"require.{number}.value"),
+                "op": each.op,
+                "limit": figure(each.limit, f"require.{number}.limit"),
+            }
+            for number, each in enumerate(plan.requirements)
+        ],
+        "metrics": {name: figure(text, f"metric.{name}", name) for name, text in plan.metrics},
     }
-    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
 
 def _decision_json(decided: Decision) -> dict[str, object]:
@@ -243,7 +268,8 @@ def _plan_of(data: Mapping[str, object]) -> Plan:
     known |= {"decisions", "solver", "objective", "requirements", "metrics", "tables"}
     if set(data) - {"rope", "plans"} != known:
         raise KeyError(", ".join(sorted(set(data) ^ known)))
-    spec, parent, objective = (_texts(data[key]) for key in ("spec", "parent", "objective"))
+    spec, parent = (_texts(data[key]) for key in ("spec", "parent"))
+    objective = _fields(data["objective"])
     stated = data["stated"]
     return Plan(
         spec=(spec["name"], spec["sha256"]),
@@ -251,10 +277,10 @@ def _plan_of(data: Mapping[str, object]) -> Plan:
         library=str(data["library"]),
         toolchain=str(data["toolchain"]),
         decisions=tuple(_decision_of(d) for d in _list(data["decisions"])),
-        solver=tuple(_texts(data["solver"]).items()),
-        objective=(objective["text"], objective["value"]),
-        requirements=tuple(Evidence(**_texts(r)) for r in _list(data["requirements"])),
-        metrics=tuple(_texts(data["metrics"]).items()),
+        solver=tuple((key, _printed(value)) for key, value in _fields(data["solver"]).items()),
+        objective=(str(objective["expression"]), _printed(objective)),
+        requirements=tuple(_evidence_of(_fields(r)) for r in _list(data["requirements"])),
+        metrics=tuple((key, _printed(value)) for key, value in _fields(data["metrics"]).items()),
         stated=None if stated is None else str(stated),
         tables=tuple(_texts(data["tables"]).items()),
         plans=tuple(_texts(data.get("plans", {})).items()),
@@ -283,10 +309,25 @@ def _merging_of(text: object) -> Merging | None:
     return found
 
 
-def _texts(data: object) -> dict[str, str]:
+def _evidence_of(data: Mapping[str, object]) -> Evidence:
+    """A requirement: `label`, `op`, and two figures."""
+    label, op = str(data["label"]), str(data["op"])
+    return Evidence(label, _printed(data["value"]), op, _printed(data["limit"]))
+
+
+def _printed(figure: object) -> str:
+    """The text of a figure, or a text that holds no number."""
+    return figure if isinstance(figure, str) else str(_fields(figure)["text"])
+
+
+def _fields(data: object) -> dict[str, object]:
     if not isinstance(data, dict):
         raise TypeError("an object is expected here")
-    return {str(k): str(v) for k, v in cast("dict[object, object]", data).items()}
+    return {str(k): v for k, v in cast("dict[object, object]", data).items()}
+
+
+def _texts(data: object) -> dict[str, str]:
+    return {key: str(value) for key, value in _fields(data).items()}
 
 
 def _list(data: object) -> list[object]:

@@ -9,7 +9,8 @@ false: it is no plan of the spec. Not here: the questions themselves (`passes/wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -17,21 +18,28 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from surgery import catalog
+from surgery import plan as plans
 from surgery.diagnostics import Diagnostic, Severity, Sink
+from surgery.figures import Figure, plain
 from surgery.ir import Spec
 from surgery.pipeline import Halt, Options, Planned, Posed, Run, checked, finished, pose, recorded
 
 if TYPE_CHECKING:
     from surgery.passes.batches import Answer
+    from surgery.passes.constrain import Problem
     from surgery.passes.relax import Relaxed
 
 
 class Asked(Struct, frozen=True):
-    """Layers whose alternatives are priced, whether limits are, and requirements that may give."""
+    """Layers whose alternatives are priced, whether limits are, and requirements that may give.
+
+    `json`: as data, with exact numbers.
+    """
 
     layers: tuple[int, ...] = ()
     prices: bool = False
     relax: tuple[str, ...] = ()
+    json: bool = False
 
     @property
     def anything(self) -> bool:
@@ -39,12 +47,33 @@ class Asked(Struct, frozen=True):
         return bool(self.layers or self.prices or self.relax)
 
 
+class Block(Struct, frozen=True):
+    """One answer: its name in JSON, as text, as data."""
+
+    name: str
+    text: str
+    data: object
+
+
 class Answered(Struct, frozen=True):
-    """A plan and the answers, each a block of text; `admitted`: it keeps what the spec requires."""
+    """A plan, its exact figures, and the answers; `admitted`: it keeps what the spec requires."""
 
     planned: Planned
-    blocks: tuple[str, ...]
+    figures: Mapping[str, Figure]
+    blocks: tuple[Block, ...]
     admitted: bool = True
+
+    def to_json(self) -> str:
+        """All of it: the plan as `surgery show --json` has it, and the answers by their names."""
+        told: dict[str, object] = {"admitted": self.admitted}
+        for block in self.blocks:
+            told.setdefault(block.name, block.data)
+        layers = [block.data for block in self.blocks if block.name == "layers"]
+        told |= {"layers": layers} if layers else {}
+        rivals = {r.name: plain(r.objective) for r in self.planned.rivals}
+        told |= {"rivals": rivals} if rivals else {}
+        content = plans.data(self.planned.plan, self.figures) | told
+        return json.dumps(content, indent=2, ensure_ascii=False)
 
 
 def plan(path: str, sink: Sink, options: Options, asked: Asked) -> Answered | None:
@@ -59,7 +88,7 @@ def plan(path: str, sink: Sink, options: Options, asked: Asked) -> Answered | No
             return _relaxed(posed, run, asked)
         planned = finished(posed, answer, run)
         blocks = run.step("ask", lambda: tuple(_blocks(answer, asked, run)))
-        return Answered(planned, blocks)
+        return Answered(planned, _figures(answer.problem, planned), blocks)
     except Halt:
         return None
 
@@ -87,29 +116,41 @@ def _answer(posed: Posed, run: Run) -> Answer | None:
     return found
 
 
+def _figures(problem: Problem, planned: Planned) -> Mapping[str, Figure]:
+    """Exact, unless measuring around the answer has put another child in its place."""
+    from surgery.passes import exact
+
+    if dict(planned.plan.solver).get("status") == "refined":
+        return {}
+    return exact.run(problem, planned.chosen, planned.plan)
+
+
 def _gap(run: Run) -> float:
     from surgery.passes.solve import GAP
 
     return 0.0 if run.options.proof.exact else GAP
 
 
-def _blocks(answer: Answer, asked: Asked, run: Run) -> Iterator[str]:
+def _blocks(answer: Answer, asked: Asked, run: Run) -> Iterator[Block]:
     from surgery.passes import prices, relax, why
     from surgery.passes.solve import Solver
 
     problem, solution = answer.problem, answer.solution
     solver, gap = Solver(problem.columns, run.options.proof.seconds), _gap(run)
     if asked.prices:
-        yield prices.text(prices.run(problem, solution, solver, gap))
+        priced = prices.run(problem, solution, solver, gap)
+        yield Block("prices", prices.text(priced), prices.data(priced))
     if asked.relax:
         found = [
             each
             for name in asked.relax
             for each in relax.bought(problem, name, solution.objective, solver, gap)
         ]
-        yield relax.bought_text(found, problem, solution.objective)
+        text = relax.bought_text(found, problem, solution.objective)
+        yield Block("given_up", text, relax.bought_data(found))
     for layer in asked.layers:
-        yield why.text(why.run(problem, solution, layer, solver, gap))
+        listed = why.run(problem, solution, layer, solver, gap)
+        yield Block("layers", why.text(listed), why.data(listed))
 
 
 # ---- where nothing satisfies all -------------------------------------------------------------
@@ -133,7 +174,9 @@ def _relaxed(posed: Posed, run: Run, asked: Asked) -> Answered:
             run.sink.report(diagnostic)
     index = {c.address: n for n, c in enumerate(found.problem.columns.candidates)}
     chosen = [index[c.address] for c in solution.chosen]
-    return Answered(planned, (relax.relaxed_text(found, chosen),), admitted=False)
+    text, data = relax.relaxed_text(found, chosen), relax.relaxed_data(found, chosen)
+    figures = _figures(found.problem, planned)
+    return Answered(planned, figures, (Block("relaxed", text, data),), admitted=False)
 
 
 def _least(posed: Posed, run: Run) -> Relaxed:

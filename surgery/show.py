@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from itertools import groupby
 
-from surgery.diff import Change, Op, PlanDiff, reading, split_evidence
+from surgery.diff import Change, Op, PlanDiff, split_evidence
 from surgery.edits import unlisted
+from surgery.figures import reading
 from surgery.ir import Decision, Plan, Site
 from surgery.lockfile import SITES, decision
 from surgery.units import format_layers

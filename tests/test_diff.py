@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from plan_fixtures import changed, example, plans
 
 from surgery import diff as diffs
+from surgery import figures
 from surgery import plan as plans_
 from surgery.diff import Op, Reason
 from surgery.ir import Evidence, Plan, Site
@@ -123,4 +124,4 @@ def test_json() -> None:
     ],
 )
 def test_reading_printed_values(text: str, value: Fraction | None) -> None:
-    assert diffs.reading(text) == value
+    assert figures.reading(text) == value

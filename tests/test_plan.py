@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from solving_fixtures import attention, ffn, toy_space, toy_spec
 
 from surgery import plan as plans_
 from surgery.diagnostics import Stop
+from surgery.figures import Figure, of_text
 from surgery.ir import Plan, Site
 
 TEXT = """\
@@ -75,8 +77,59 @@ def test_json_round_trip(plan: Plan) -> None:
     content = plans_.to_json(plan)
     assert plans_.from_json(content) == plan
     data = json.loads(content)
-    assert data["format_version"] == 1
+    assert data["format_version"] == 2
     assert data["decision"] == plans_.decision(plan)
+
+
+def test_numbers_in_json_have_values_and_units() -> None:
+    data = json.loads(plans_.to_json(example()))
+    assert data["metrics"]["weights"] == {
+        "text": "46.56GiB",
+        "value": pytest.approx(46.56 * 2**30),
+        "unit": "bytes",
+        "exact": False,
+    }
+    assert data["metrics"]["params"]["value"] == 88_150_000_000
+    assert data["metrics"]["kv@128K"]["unit"] == "bytes/seq"
+    assert data["objective"] == {
+        "expression": "minimize damage + 0.5 * reach",
+        "text": "0.4127",
+        "value": 0.4127,
+        "unit": "",
+        "exact": False,
+    }
+    size = next(each for each in data["requirements"] if each["label"] == "@size")
+    assert (size["op"], size["limit"]["value"], size["limit"]["unit"]) == ("<=", 88.5e9, "params")
+    assert data["solver"]["status"] == "optimal"
+    assert data["solver"]["gap"]["value"] == 0
+    known = {"metric.params": Figure("88.15B", Fraction(88_150_438_080), "params", exact=True)}
+    exact = json.loads(plans_.to_json(example(), known))
+    assert exact["metrics"]["params"] == {
+        "text": "88.15B",
+        "value": 88_150_438_080,
+        "unit": "params",
+        "exact": True,
+    }
+    assert plans_.from_json(json.dumps(exact)) == example()
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "value", "unit"),
+    [
+        ("128B", "", 128, "bytes"),
+        ("1.50B", "", 1_500_000_000, "params"),
+        ("812", "params", 812, "params"),
+        ("8K tok", "", 8192, "tok"),
+        ("7.1 ms, modelled +-17%", "tpot@chat", Fraction(71, 10_000), "s"),
+        ("12.5 tok/s", "", Fraction(25, 2), "tok/s"),
+        ("64", "batch@chat", 64, "sequences"),
+        ("0 exceptions", "", 0, "exceptions"),
+        ("92%", "", Fraction(23, 25), ""),
+        ("none", "", None, ""),
+    ],
+)
+def test_texts_as_figures(text: str, name: str, value: Fraction | None, unit: str) -> None:
+    assert of_text(text, name) == Figure(text, value, unit)
 
 
 def test_json_keeps_full_digests() -> None:
@@ -158,7 +211,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert plans_.read(tmp_path / "good.plan") == plans_.short(example())
 
 
-@pytest.mark.parametrize("broken", ["[]", "{}", '{"format_version": 2}', "not json", "3"])
+@pytest.mark.parametrize(
+    "broken", ["[]", "{}", '{"format_version": 1}', '{"format_version": 3}', "not json", "3"]
+)
 def test_json_refusals(broken: str) -> None:
     with pytest.raises(Stop) as stop:
         plans_.from_json(broken)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections.abc import Callable
@@ -14,12 +15,13 @@ from solving_fixtures import Formulas, assignments, child, toy_space, toy_spec
 from solving_strategies import problem_of, varied
 
 from surgery import evaluate
+from surgery import plan as plans
 from surgery.diagnostics import Sink, Stop
 from surgery.expr import Compare, Expr, Number
 from surgery.ir import Candidate
 from surgery.passes import explain, prices, relax, solve, why
 from surgery.passes.solve import Solution, Solver
-from surgery.units import BYTES, PARAMS
+from surgery.units import BYTES, PARAMS, format_params, significant
 
 F = Formulas()
 
@@ -335,3 +337,45 @@ def test_a_layer_past_the_end(workplace: Workplace, capsys: pytest.CaptureFixtur
     assert workplace.run("plan", path, "--why", "layer", "9") == 1
     assert "there is no layer 9: the model has 4, from 0 to 3" in capsys.readouterr().err
     assert not Path(path).with_suffix(".plan").exists()
+
+
+def test_json_has_exact_numbers_and_the_answers(
+    workplace: Workplace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = workplace.write("asked.surg", LLAMA_SPEC)
+    flags = ["--json", "--prices", "--relax", "@size", "--rivals", "--format", "json"]
+    assert workplace.run("plan", path, *flags, "--why", "layer", "1", "--why", "layer", "3") == 0
+    told = json.loads(capsys.readouterr().out)
+    plan = plans.read(Path(path).with_suffix(".plan"))
+    assert told["format_version"] == plans.FORMAT_VERSION
+    # Every number is the one that the file prints, but exact.
+    objective = told["objective"]
+    assert (objective["text"], objective["exact"]) == (plan.objective[1], True)
+    assert significant(objective["value"]) == objective["text"]
+    for name, text in plan.metrics:
+        assert told["metrics"][name]["text"] == text
+        assert told["metrics"][name]["exact"] is True
+    assert format_params(told["metrics"]["params"]["value"]) == dict(plan.metrics)["params"]
+    assert isinstance(told["metrics"]["params"]["value"], int)
+    for each, printed in zip(told["requirements"], plan.requirements, strict=True):
+        assert (each["label"], each["op"]) == (printed.label, printed.op)
+        assert each["value"]["exact"]
+        assert each["limit"]["exact"]
+        assert each["value"]["value"] <= each["limit"]["value"]
+    assert told["admitted"] is True
+    assert [price["label"] for price in told["prices"]] == ["@kv", "@size"]
+    assert told["given_up"][0]["objective"] <= objective["value"]
+    assert [layer["layer"] for layer in told["layers"]] == [1, 3]
+    chosen = [
+        one["alternative"]
+        for each in told["layers"][0]["sites"].values()
+        for one in each
+        if one["status"] == "chosen"
+    ]
+    assert chosen == [d.text for d in plan.decisions if d.layer == 1]
+    assert min(told["rivals"].values()) >= objective["value"] * (1 - 1e-9)
+    assert workplace.run("plan", path, "--set", "share=30%", "--relax", "size", "--json") == 1
+    relaxed = json.loads(capsys.readouterr().out)
+    assert relaxed["admitted"] is False
+    assert relaxed["relaxed"]["by"] > 0
+    assert [each["label"] for each in relaxed["relaxed"]["limits"]] == ["@size"]

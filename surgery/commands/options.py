@@ -81,7 +81,7 @@ json = click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 
 
 def asked(command: Callable[..., None]) -> Callable[..., None]:
-    """--why, --prices and --relax as one argument, `asked`."""
+    """--why, --prices, --relax and --json as one argument, `asked`."""
 
     @click.option(
         "--why",
@@ -99,12 +99,19 @@ def asked(command: Callable[..., None]) -> Callable[..., None]:
         metavar="@LABEL",
         help="Let a requirement give where nothing satisfies all; else, what it costs.",
     )
+    @json
     @functools.wraps(command)
     def wrapped(
-        *, why: tuple[tuple[str, int], ...], prices: bool, relax: tuple[str, ...], **rest: object
+        *,
+        why: tuple[tuple[str, int], ...],
+        prices: bool,
+        relax: tuple[str, ...],
+        as_json: bool,
+        **rest: object,
     ) -> None:
         labels = tuple(f"@{name.removeprefix('@')}" for name in relax)
-        command(asked=Asked(tuple(layer for _, layer in why), prices, labels), **rest)
+        layers = tuple(layer for _, layer in why)
+        command(asked=Asked(layers, prices, labels, as_json), **rest)
 
     return wrapped
 

@@ -78,7 +78,7 @@ def command(
     """Choose one alternative per layer, provably best. Measures what the library lacks."""
     from surgery.solving.outcome import Proof
 
-    _refuse_together(top, distance, sweep, bool(refine or rivals or asked.anything))
+    _refuse_together(top, distance, sweep, bool(refine or rivals or asked.anything or asked.json))
     if refine and asked.anything:
         raise click.UsageError("--why, --prices and --relax are about sums: leave out --refine")
     over = _sweep(sweep) if sweep else None
@@ -114,7 +114,10 @@ def one(
 
     if found.admitted:
         options.stopping(lambda: console.write_plan(found.planned.plan, target), findings)
-    click.echo("\n\n".join((report.planned(found.planned), *found.blocks)))
+    if asked.json:
+        click.echo(found.to_json())
+        sys.exit(console.exit_code(sink))
+    click.echo("\n\n".join((report.planned(found.planned), *(b.text for b in found.blocks))))
     if not found.admitted:
         click.echo("\nNot written: the spec asks for more. Write what is possible, and plan again.")
         sys.exit(console.exit_code(sink))
@@ -148,7 +151,9 @@ def _refuse_together(top: int | None, distance: int | None, sweep: str | None, m
     if distance and not top:
         raise click.UsageError("--distance needs --top")
     if more and (top or sweep):
-        raise click.UsageError("--refine, --rivals, --why, --prices and --relax are about one plan")
+        raise click.UsageError(
+            "--refine, --rivals, --why, --prices, --relax and --json are about one plan"
+        )
 
 
 def _sweep(text: str) -> Sweep:

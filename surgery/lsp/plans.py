@@ -16,7 +16,7 @@ from pathlib import Path
 from surgery import plan as plans
 from surgery import units
 from surgery.diagnostics import Stop
-from surgery.diff import reading
+from surgery.figures import reading
 from surgery.ir import Evidence, Plan
 from surgery.lsp.analysis import Analysis, beside
 

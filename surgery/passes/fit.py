@@ -64,9 +64,7 @@ def _foreign(distance: Distance, model: Model) -> Iterator[Diagnostic]:
     label = Label(distance.span, f"`{model.name}` has {len(model.layers)} layers", primary=True)
     if decided != sites:
         layers = len({layer for layer, _ in decided})
-        what = (
-            f"has {layers} layers" if layers != len(model.layers) else "decides on other blocks"
-        )
+        what = f"has {layers} layers" if layers != len(model.layers) else "decides on other blocks"
         message = f"`{distance.plan}` is no plan of this model: it {what}"
         helps = (Help("name a plan that was made of a model of this shape"),)
         yield Diagnostic(catalog.E0424, message, (label,), helps=helps)

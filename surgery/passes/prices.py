@@ -18,6 +18,7 @@ from fractions import Fraction
 from msgspec import Struct
 from msgspec.structs import replace
 
+from surgery.figures import plain
 from surgery.passes.constrain import Problem
 from surgery.passes.solve import Solution, Solver
 from surgery.passes.why import signed, worth
@@ -111,6 +112,20 @@ def _solved(
     value = problem.objective.at(problem.columns.active(found.chosen))
     sign = -1 if problem.spec.objective.sense == "maximize" else 1
     return Moved(value, value - sign * (found.value - found.bound))
+
+
+def data(prices: Prices) -> list[dict[str, object]]:
+    """For JSON: values and steps in base units; `null` where there is no plan."""
+    return [
+        {
+            "label": price.clause.label,
+            "step": plain(price.step),
+            "unit": str(price.clause.dimension),
+            "looser": plain(price.looser.objective),
+            "tighter": plain(price.tighter.objective),
+        }
+        for price in prices.found
+    ]
 
 
 # ---- text ------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Help, Sink
+from surgery.figures import plain
 from surgery.ir import Spec
 from surgery.passes import explain
 from surgery.passes.constrain import Problem, label
@@ -220,6 +221,30 @@ def _literal(clause: Clause, active: frozenset[int]) -> str | None:
     if value is None or clause.unit == "exceptions" or isinstance(clause.value, Extreme):
         return None
     return explain.asked(clause, value)
+
+
+# ---- data ------------------------------------------------------------------------------------
+
+
+def relaxed_data(found: Relaxed, chosen: Sequence[int]) -> dict[str, object]:
+    """For JSON: by which part of their limits all give, and what to write where."""
+    active = found.problem.columns.active(chosen)
+    limits = [
+        {
+            "label": clause.label,
+            "value": plain(clause.value.at(active)),
+            "write": None if clause.holds(active) else _literal(clause, active),
+        }
+        for clause in found.clauses
+    ]
+    return {"by": plain(found.by), "limits": limits}
+
+
+def bought_data(found: Sequence[Bought]) -> list[dict[str, object]]:
+    """For JSON: the objective without each, and the limit from which on it does not bind."""
+    return [
+        {"label": b.clause.label, "objective": plain(b.objective), "until": b.until} for b in found
+    ]
 
 
 # ---- text ------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from surgery import catalog
 from surgery.diagnostics import Diagnostic, Help, Stop
+from surgery.figures import plain
 from surgery.ir import Candidate, Site
 from surgery.passes.constrain import Problem
 from surgery.passes.solve import Solution, Solver
@@ -129,6 +130,29 @@ def _no_layer(problem: Problem, layer: int) -> Diagnostic:
         message = f"nothing is decided in layer {layer}"
         helps = (Help(f"layers with alternatives: {format_layers(edited)}"),)
     return Diagnostic(catalog.E0402, message, subject="--why", helps=helps)
+
+
+def data(found: PriceList) -> dict[str, object]:
+    """For JSON: values in base units; `null` where there is no plan, or no value."""
+    labels = [clause.label for clause in found.clauses]
+    return {
+        "layer": found.layer,
+        "objective": plain(found.objective),
+        "sites": {
+            site.value: [_data(found, one, labels) for one in each] for site, each in found.sites
+        },
+    }
+
+
+def _data(found: PriceList, one: Alternative, labels: Sequence[str]) -> dict[str, object]:
+    return {
+        "alternative": one.candidate.text,
+        "status": one.status,
+        "scores": {n: plain(d) for n, d in zip(found.scores, one.damage, strict=True)},
+        "moves": [[n, plain(m)] for n, m in zip(labels, one.moves, strict=True)],
+        "objective": plain(one.objective),
+        "bound": plain(one.bound),
+    }
 
 
 # ---- text ------------------------------------------------------------------------------------
