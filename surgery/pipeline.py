@@ -140,10 +140,12 @@ def check(path: str, sink: Sink, options: Options) -> Spec | None:
 
 def foresee(path: str, sink: Sink, options: Options) -> Space | None:
     """Everything that `plan` finds before it measures; measures and writes nothing."""
+    from surgery.passes import foresee as passes
+
     run = Run(sink, options)
     try:
         spec, space = _expanded(path, run, None)
-        run.ensure("foresee", lambda: _foresee(spec, space, sink))
+        run.ensure("foresee", lambda: passes.run(spec, space, sink))
     except Halt:
         return None
     return space
@@ -244,12 +246,12 @@ def _expanded(path: str, run: Run, out: Out | None) -> tuple[Spec, Space]:
 
 def pose(path: str, run: Run, out: Out | None = None) -> Posed:
     """Everything before solving; measures what the library lacks. Raises `Halt`."""
-    from surgery.passes import score, tables
+    from surgery.passes import foresee, score, tables
 
     sink, progress, library = run.sink, run.options.progress, run.library
     spec, expanded = _expanded(path, run, out)
     given = run.step("tables", lambda: tables.run(spec, expanded, run.options.tables, sink))
-    run.ensure("foresee", lambda: _foresee(spec, given.space, sink, run.options.relax))
+    run.ensure("foresee", lambda: foresee.run(spec, given.space, sink, run.options.relax))
     space = run.step("rank", lambda: _ranked(spec, given.space, run))
     measured = run.step(
         "score", lambda: score.run(spec, space, library, sink, progress, given.scores)
@@ -329,32 +331,6 @@ def _ranked(spec: Spec, space: Space, run: Run) -> Space | None:
     arguments = (run.library, run.sink, run.options.progress)
     ranked = rank.run(spec, space, *arguments)
     return ranked and calibrate.run(spec, ranked, *arguments)
-
-
-def _foresee(spec: Spec, space: Space, sink: Sink, relax: Sequence[str] = ()) -> None:
-    """Find what no measurement can mend: wrong rows, and size limits that nothing meets.
-
-    Measuring takes minutes to hours, and these mistakes can be told before it. Damage is taken as
-    zero; requirements on scores and those labelled in `relax` are left to the real run.
-    """
-    from surgery import affine
-    from surgery.expr import ScoreTotal
-    from surgery.passes import batches
-    from surgery.passes.constrain import label
-    from surgery.scoring import blind
-
-    if not blind.report_blind(spec, space, sink):
-        return
-    zero = {c.address: 0.0 for c in space.candidates}
-    unmeasured = Measured({score.name: zero for score in spec.scores}, "")
-    sizes = tuple(
-        requirement
-        for requirement in spec.requirements
-        if label(spec, requirement) not in relax
-        and not any(isinstance(part, ScoreTotal) for part in affine.walk(requirement.expr))
-    )
-    if batches.sound(spec, space, unmeasured, sink):
-        batches.feasible(replace(spec, requirements=sizes), space, unmeasured, sink)
 
 
 def _replanned(path: str, run: Run, out: Out, file: Path) -> Planned:

@@ -157,7 +157,7 @@ def _blocks(answer: Answer, asked: Asked, run: Run) -> Iterator[Block]:
 
 
 def _relaxed(posed: Posed, run: Run, asked: Asked) -> Answered:
-    """The plan of the least relaxation, over all batches. Raises `Halt`."""
+    """The plan of the least relaxation. Raises `Halt`."""
     from surgery.passes import relax, solve
 
     # E0601 has been told; what follows is the way out of it.
@@ -180,7 +180,7 @@ def _relaxed(posed: Posed, run: Run, asked: Asked) -> Answered:
 
 
 def _least(posed: Posed, run: Run) -> Relaxed:
-    """The least relaxation, over all batches; of equals, that with the larger ones."""
+    """The least relaxation, over a menu of batches; of equals, that with the larger ones."""
     from surgery.passes import batches, relax
     from surgery.passes.solve import Solver
 

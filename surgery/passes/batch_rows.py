@@ -26,6 +26,9 @@ from surgery.passes.constrain import Fixed, Problem
 from surgery.solving.optimism import Optimism
 from surgery.units import BYTES, format_bytes
 
+MENU = 6
+"""Sizes to try for one scenario where not all can be."""
+
 
 class Fitting(Struct, frozen=True):
     """A scenario with `batch = fit` of which something is asked.
@@ -39,6 +42,12 @@ class Fitting(Struct, frozen=True):
     copies: int
     parent: int
     most: int
+
+    @property
+    def menu(self) -> tuple[int, ...]:
+        """A few sizes from the parent's to the largest, in equal ratios."""
+        ratio = (self.most / self.parent) ** (1 / (MENU - 1))
+        return tuple(sorted({min(self.most, round(self.parent * ratio**n)) for n in range(MENU)}))
 
 
 class Question(Struct, frozen=True):

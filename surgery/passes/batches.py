@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import product
 from typing import TypeAlias
@@ -114,9 +114,14 @@ def feasible(spec: Spec, space: Space, measured: Measured, sink: Sink) -> bool:
 def stated(
     spec: Spec, space: Space, measured: Measured, sink: Sink
 ) -> Iterator[tuple[Mapping[str, int], Problem]]:
-    """Every combination of batches with its problem, the smallest first."""
-    for batches in _combinations(spec, space, sink):
-        problem = _stated(spec, space, measured, sink, batches)
+    """Problems at a menu of batches, the smallest first: for questions that cannot be bounded."""
+    question = batch_rows.question(spec, space, measured, sink)
+    if question is None:
+        return
+    for sizes in product(*(each.menu for each in question.fitting)):
+        pairs = zip(question.fitting, sizes, strict=True)
+        batches = {each.scenario.name: size * each.copies for each, size in pairs}
+        problem = question.at(batches, sink)
         if problem is not None:
             yield batches, problem
 
