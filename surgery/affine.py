@@ -21,7 +21,7 @@ from msgspec import Struct
 from surgery import expr as ir
 from surgery.expr import Expr
 
-_RATIOS = frozenset({"throughput"})
+RATIOS = frozenset({"throughput", "requests"})
 """Metrics that divide by a time; every other metric is a sum over the chosen blocks."""
 
 _EXPRS = frozenset(get_args(Expr))
@@ -170,7 +170,7 @@ def _leaf(
             return Affinity.CONSTANT
         case ir.LayerFact(name="index") | ir.Is(site="layer"):
             return Affinity.CONSTANT
-        case ir.Metric(name=name) if name in _RATIOS:
+        case ir.Metric(name=name) if name in RATIOS:
             return Affinity.RATIO
         case ir.Metric() | ir.ScoreTotal() | ir.Distance() | ir.LayerFact() | ir.Is():
             return Affinity.LINEAR

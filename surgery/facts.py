@@ -152,9 +152,9 @@ def metric(wanted: Metric, context: Context) -> Fraction:
             return _kv(wanted, costs)
         case "memory":
             return _memory(wanted, costs, context)
-        case "throughput":
+        case "throughput" | "requests":
             at = setting(wanted, costs, rates(context))
-            return serving.tokens(at) / serving.latency(costs, at)
+            return served(wanted, at) / serving.service(costs, at)
         case "resident":
             return _resident(wanted, costs, context)
         case _:
@@ -173,19 +173,28 @@ def _timed(wanted: Metric, costs: tuple[Cost, ...], context: Context) -> Fractio
     """A metric that is a sum of times: seconds, or the price of a million tokens."""
     at = setting(wanted, costs, rates(context) if wanted.name == "cost" else context)
     match wanted.name:
-        case "ttft" | "tpot":
-            return serving.seconds(costs, at, wanted.name)
+        case "tpot":
+            return serving.seconds(costs, at, "tpot")
+        case "ttft":
+            return serving.seconds(costs, at, "ttft") + serving.wait(costs, at)
+        case "service":
+            return serving.service(costs, at)
         case "latency":
-            return serving.latency(costs, at)
+            return serving.service(costs, at) + serving.wait(costs, at)
         case "cost":
             machine = _machine(wanted, context)
             hour = dict(machine.fields).get("price")
             if hour is None:
                 raise _undeclared(wanted, machine, "price")
-            per_token = serving.latency(costs, at) / serving.tokens(at)
+            per_token = serving.service(costs, at) / serving.tokens(at)
             return per_token * machine.gpus * hour / 3600 * 10**6
         case _:
             raise ValueError(f"no metric {wanted.name!r}")
+
+
+def served(wanted: Metric, at: Setting) -> Fraction:
+    """What is served in the time of one request: tokens of all sequences, or requests."""
+    return serving.tokens(at) if wanted.name == "throughput" else Fraction(at.stage.load.batch)
 
 
 def rates(context: Context) -> Context:
@@ -263,7 +272,8 @@ def _scenario(wanted: Metric, context: Context) -> Scenario:
     found = next((s for s in context.scenarios if s.name == wanted.scenario), None)
     if found is None:
         raise ValueError(f"no scenario {wanted.scenario!r}")
-    return found
+    # A child may be more talkative than the parent, which is not.
+    return replace(found, verbosity=Fraction(1)) if wanted.parent else found
 
 
 def _machine(wanted: Metric, context: Context) -> Machine:
@@ -285,7 +295,7 @@ def _kv(wanted: Metric, costs: tuple[Cost, ...]) -> Fraction:
 
 
 def _memory(wanted: Metric, costs: tuple[Cost, ...], context: Context) -> Fraction:
-    return Fraction(sizes.memory(costs, _scenario(wanted, context), batch(wanted, costs, context)))
+    return sizes.memory(costs, _scenario(wanted, context), batch(wanted, costs, context))
 
 
 def score_total(wanted: ScoreTotal, context: Context) -> Fraction:

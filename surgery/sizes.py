@@ -13,6 +13,7 @@ and V.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 
 from surgery.ir import Attention, Block, Cost, Model, Scenario, Site, TensorSpec
 from surgery.ops import Output
@@ -82,10 +83,13 @@ def kv(costs: Iterable[Cost], tokens: int) -> int:
     return sum(cost.kv_bytes(tokens) for cost in costs)
 
 
-def memory(costs: Iterable[Cost], scenario: Scenario, batch: int) -> int:
+def memory(costs: Iterable[Cost], scenario: Scenario, batch: int) -> Fraction:
     """Bytes that serving needs: weights once, and KV of `batch` sequences at their full length.
 
-    Full length is prefill + decode. Activations and the engine's own reserve are not in it.
+    Full length is prefill + decode, over the requests of a trace on average.
+    Activations and the engine's own reserve are not in it.
     """
     costs = tuple(costs)
-    return weights(costs) + batch * kv(costs, scenario.prefill + scenario.decode)
+    lengths = scenario.answered.resident
+    cached = (part * kv(costs, tokens) for tokens, part in lengths)
+    return weights(costs) + batch * sum(cached, Fraction(0))

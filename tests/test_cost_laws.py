@@ -17,6 +17,7 @@ from test_gpt_oss_120b import GOLDEN
 from test_serving_time import BLOCKS, H100, HEAD
 
 from surgery import evaluate, facts, units
+from surgery.affine import RATIOS
 from surgery.checking.tables import METRICS
 from surgery.costing import factors, terms
 from surgery.costing.parallel import Parallel
@@ -44,7 +45,7 @@ _PARTS: tuple[tuple[Work, ...], ...] = (*((work,) for work in dict.fromkeys(BLOC
 """Every kind of block, and what lies outside of layers."""
 ALMOST = 1 + 1e-9
 SMALL = Fraction(1, 5000)
-RISING = frozenset({"throughput"})
+RISING = RATIOS
 """Metrics of which more is better."""
 
 

@@ -196,7 +196,7 @@ def _children(space: Space) -> Iterator[tuple[Candidate, ...]]:
     ones of each kind, as damage grows with the layer."""
     for counts in product(range(7), range(7), range(4)):
         if counts[0] + counts[1] <= 6:
-            yield _cheapest(space, *counts)
+            yield cheapest(space, *counts)
 
 
 def test_the_largest_batch_by_hand(place: Path) -> None:
@@ -215,7 +215,7 @@ def test_the_largest_batch_by_hand(place: Path) -> None:
         assert most == max((n for n in range(200) if weights + n * held <= room and n), default=0)
 
 
-def _cheapest(space: Space, halved: int, cut: int, windows: int) -> tuple[Candidate, ...]:
+def cheapest(space: Space, halved: int, cut: int, windows: int) -> tuple[Candidate, ...]:
     """64 experts in the first layers offered, 96 in the next, windows in the first."""
     wanted: dict[str, int] = {"64": halved, "96": cut, "window(8K)": windows}
     found: list[Candidate] = []

@@ -25,6 +25,8 @@ class FieldRule(Struct, frozen=True):
     many: bool = False
     least: int = 1
     example: str = ""
+    instead: str = ""
+    """The field that can stand in its place, but not beside it."""
 
 
 _FREEZE = FieldRule(
@@ -70,11 +72,20 @@ BLOCKS: Mapping[str, tuple[FieldRule, ...]] = {
         FieldRule("price", "price", "of one GPU for an hour, in a currency of your own", least=0),
     ),
     "scenario": (
-        FieldRule("prefill", "tok", "tokens in", required=True, example="4K tok"),
-        FieldRule("decode", "tok", "tokens out", required=True, example="4K tok"),
+        FieldRule("prefill", "tok", "tokens in", required=True, example="4K tok", instead="trace"),
+        FieldRule("decode", "tok", "tokens out", required=True, example="4K tok", instead="trace"),
         FieldRule(
-            "batch", "count", "sequences at once", required=True, words=("fit",), example="fit"
+            "batch",
+            "count",
+            "sequences at once",
+            required=True,
+            words=("fit",),
+            example="fit",
+            instead="clients",
         ),
+        FieldRule("trace", "text", "a file of recorded requests, CSV or JSON lines"),
+        FieldRule("clients", "count", "each asks again when it is answered; as many wait as must"),
+        FieldRule("verbosity", "ratio", "tokens of the child's answers by the parent's", least=0),
         FieldRule("engine", "", "who serves it", words=("vllm", "sglang", "torch", "ideal")),
     ),
     "dataset": (

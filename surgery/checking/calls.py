@@ -53,7 +53,13 @@ class MetricOf(Struct, frozen=True):
     parent: bool
 
 
-_RESULTS = {"kv": "bytes", "memory": "bytes", "throughput": "tok/s", "cost": "number"}
+_RESULTS = {
+    "kv": "bytes",
+    "memory": "bytes",
+    "throughput": "tok/s",
+    "requests": "req/s",
+    "cost": "number",
+}
 _Callee: TypeAlias = Builtin | Function | MetricOf | Failed
 
 

@@ -7,7 +7,7 @@ cannot hold (E0302, E0306, E0309).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
@@ -54,13 +54,28 @@ def read(check: Check, block: Block, scope: Scope) -> Mapping[str, Value] | None
             good = good and not isinstance(values[name], Failed)
             continue
         good = False
-    missing = [rule for rule in rules.values() if rule.required and rule.name not in found]
+    good = _alone(check, rules.values(), found) and good
+    missing = [
+        rule
+        for rule in rules.values()
+        if rule.required and not {rule.name, rule.instead} & found.keys()
+    ]
     # A misspelt field is likely the one that is missing: one mistake, one message.
     # What could not be read is not missing either.
     unread = scope.module.tree.has_hole(block.whole)
     if missing and len(found) == len(block.fields) and not unread:
         report_missing(check, block, missing, scope)
     return values if good and not missing else None
+
+
+def _alone(check: Check, rules: Iterable[FieldRule], found: Mapping[str, ast.Field]) -> bool:
+    """Whether no field is beside another that says the same in its place."""
+    both = [rule for rule in rules if rule.name in found and rule.instead in found]
+    for rule in both:
+        also = Label(found[rule.instead].name.span, "says it already")
+        message = f"`{rule.name}` and `{rule.instead}` cannot both be given"
+        check.error(catalog.E0202, message, found[rule.name].name.span, "given besides", also)
+    return not both
 
 
 def _unknown(check: Check, block: Block, field: ast.Field) -> None:

@@ -170,6 +170,7 @@ METRICS: Mapping[str, MetricRule] = {
     "kv": MetricRule(units.BYTES, "tok", "bytes of KV cache of one sequence of this length"),
     "memory": MetricRule(units.BYTES, "scenario", "weights and KV cache of all sequences"),
     "throughput": MetricRule(units.TOK_PER_S, "scenario", "tokens out per second", timed=True),
+    "requests": MetricRule(units.REQ_PER_S, "scenario", "requests answered per second", timed=True),
     "latency": MetricRule(units.TIME, "scenario", "time of one whole request", timed=True),
     "ttft": MetricRule(units.TIME, "scenario", "time to the first token", timed=True),
     "tpot": MetricRule(units.TIME, "scenario", "time per token after the first", timed=True),

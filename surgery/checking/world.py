@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from fractions import Fraction
+from math import ceil
+from pathlib import Path
 from typing import Literal, cast
 
 from surgery import catalog, ir
@@ -24,6 +27,7 @@ from surgery.checking.values import Entity, Failed, Made, Text, Value, Word, nou
 from surgery.costing import parallel
 from surgery.diagnostics import Label
 from surgery.grammar import ast
+from surgery.sources import trace
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!]*")
@@ -161,20 +165,44 @@ def scenario(check: Check, module: Module, item: ast.Scenario) -> Value:
     scope = Scope(module)
     values = blocks.read(check, Block("scenario", item.head, item.span, item.fields), scope)
     on = _on(check, item.machine, scope)
-    if values is None or on is None:
+    lengths = _lengths(check, module, values) if values is not None else None
+    if values is None or on is None or lengths is None:
         return Failed(item.span)
-    batch, engine = values["batch"], values.get("engine")
+    batch, engine, clients = values.get("batch"), values.get("engine"), values.get("clients")
     name = module.qualified(item.name.text)
     decl = ir.Scenario(
         item.head,
         name,
         on.name,
-        whole(values["prefill"]),
-        whole(values["decode"]),
-        None if isinstance(batch, Word) else whole(batch),
+        *lengths[:2],
+        None if batch is None or isinstance(batch, Word) else whole(batch),
         engine.text if isinstance(engine, Word) else "vllm",
+        whole(clients) if clients else None,
+        exact(values["verbosity"]) if "verbosity" in values else Fraction(1),
+        lengths[2],
     )
     return Entity(item.head, "scenario", name, decl)
+
+
+def _lengths(
+    check: Check, module: Module, values: Mapping[str, Value]
+) -> tuple[int, int, ir.Trace | None] | None:
+    """Tokens in and out, of a trace on average; `None` after a report."""
+    verbosity, given = values.get("verbosity"), values.get("trace")
+    if verbosity is not None and exact(verbosity) == 0:
+        message = "a child that answers with no tokens serves nothing"
+        check.error(catalog.E0309, message, verbosity.span, "0")
+        return None
+    if not isinstance(given, Text):
+        return whole(values["prefill"]), whole(values["decode"]), None
+    try:
+        found = trace.read(Path(check.main.source.name).parent / module.folder / given.text)
+    except trace.Unreadable as wrong:
+        message = f"the trace `{given.text}` cannot be read: {wrong.message}"
+        here = "this file" if wrong.line is None else f"line {wrong.line} of this file"
+        check.error(catalog.E0309, message, given.span, here)
+        return None
+    return ceil(found.lengths.prefill), ceil(found.lengths.decode), found
 
 
 def _on(check: Check, ident: ast.Ident, scope: Scope) -> Entity | None:

@@ -116,7 +116,7 @@ def room(point: Point, device: Device) -> float:
     weights = sum(work.weights / _holders(work, shared) for work in point.works)
     embeddings = 2 * point.head[1] / shared.tensor
     pool = 0.9 * device.memory - weights - embeddings - _ALLOWANCE
-    tokens = point.load.prefill + point.load.decode // 2
+    tokens = int(point.load.prefill + point.load.decode // 2)
     layers = [
         Layer(n, work.block, None)
         for n, work in enumerate(point.works)

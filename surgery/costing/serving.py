@@ -31,6 +31,7 @@ from surgery.ir import (
     Cost,
     Experts,
     Layer,
+    Lengths,
     Linear,
     Machine,
     Model,
@@ -62,22 +63,26 @@ class Setting(Struct, frozen=True):
     stage: Stage
     head: tuple[int, int]
     scenario: str = ""
+    clients: int | None = None
 
 
 def setting(model: Model, machine: Machine, scenario: Scenario, batch: int) -> Setting:
     """The setting of a scenario with so many sequences."""
     here, shared = _device(machine), parallel.of(machine)
+    lengths = scenario.answered
     load = Load(
-        scenario.prefill,
-        scenario.decode,
+        lengths.prefill,
+        lengths.decode,
         float(batch),
         model.hidden,
         scenario.engine,
-        chunk=profile(scenario).step or scenario.prefill,
+        chunk=profile(scenario).step or max(prefill for prefill, *_ in lengths.requests),
+        lengths=lengths if scenario.trace else None,
     )
     # Reading the head costs the same whether it is tied or not; it is stored in 16 bits.
     params = model.hidden * model.vocab
-    return Setting(Stage(load, here, shared), (params, 2 * params), scenario.name)
+    stage = Stage(load, here, shared)
+    return Setting(stage, (params, 2 * params), scenario.name, scenario.clients)
 
 
 def profile(scenario: Scenario) -> Profile:
@@ -148,16 +153,28 @@ def terms_of(cost: Cost, at: Setting, time: Time) -> Terms:
     return terms.total([*parts, *([] if prompt else [reading(works, stage)])])
 
 
-def latency(costs: Iterable[Cost], at: Setting) -> Fraction:
-    """Seconds of one request: its first token and the others."""
+def service(costs: Iterable[Cost], at: Setting) -> Fraction:
+    """Seconds of one request once it is served: its first token and the others."""
     costs = tuple(costs)
-    others = at.stage.load.decode - 1
+    others = Fraction(at.stage.load.decode) - 1
     return seconds(costs, at, "ttft") + others * seconds(costs, at, "tpot")
 
 
-def tokens(at: Setting) -> int:
+def wait(costs: Iterable[Cost], at: Setting) -> Fraction:
+    """Seconds that a request waits for its turn.
+
+    Where so many clients ask again when answered that some wait, each spends as much time in line
+    for one second of service as there are clients waiting for one that is served (Little's law).
+    """
+    batch = round(at.stage.load.batch)
+    if at.clients is None or at.clients <= batch:
+        return Fraction(0)
+    return service(costs, at) * Fraction(at.clients - batch, batch)
+
+
+def tokens(at: Setting) -> Fraction:
     """Tokens out of all sequences in the time of one request."""
-    return round(at.stage.load.batch) * at.stage.load.decode
+    return Fraction(at.stage.load.batch) * Fraction(at.stage.load.decode)
 
 
 def split(costs: Iterable[Cost], at: Setting, time: Time) -> dict[str, float]:
@@ -211,10 +228,17 @@ def needs(cost: Cost, machine: Machine, scenario: Scenario) -> Needs:
         held = Fraction(cost.weights, shared.tensor * (1 if outside else stages))
     if not isinstance(block, Attention):
         return Needs(held, Fraction(0))
-    length = scenario.prefill + scenario.decode
+    return Needs(held, _cached(block, scenario.answered, shared, profile(scenario)))
+
+
+@lru_cache(maxsize=4096)
+def _cached(block: Attention, lengths: Lengths, shared: Parallel, rule: Profile) -> Fraction:
+    """Bytes of the KV cache of one sequence in a layer, over lengths on average."""
     made = [Layer(0, block, None)]
-    each = memory.kv_per_sequence(made, length, shared, profile(scenario))
-    return Needs(held, Fraction(each))
+    found = Fraction(0)
+    for tokens, part in lengths.resident:
+        found += part * Fraction(memory.kv_per_sequence(made, tokens, shared, rule))
+    return found
 
 
 def room(layers: Iterable[Layer], model: Model, machine: Machine, scenario: Scenario) -> Fraction:
@@ -237,7 +261,8 @@ def largest(
     weights = sum((need.weights for need in each), Fraction(0))
     sequence = sum((need.sequence for need in each), Fraction(0))
     space = room(layers, model, machine, scenario)
-    return sequences(weights, sequence, space, scenario) * copies(parallel.of(machine))
+    found = sequences(weights, sequence, space, scenario) * copies(parallel.of(machine))
+    return found if scenario.clients is None else min(found, scenario.clients)
 
 
 def sequences(weights: Fraction, sequence: Fraction, room: Fraction, scenario: Scenario) -> int:

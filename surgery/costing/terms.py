@@ -35,7 +35,7 @@ from msgspec import Struct
 from surgery.costing import routing
 from surgery.costing.device import Device, format_of
 from surgery.costing.parallel import Parallel
-from surgery.ir import Attention, Block, Experts, Ffn, Linear
+from surgery.ir import Attention, Block, Experts, Ffn, Lengths, Linear
 from surgery.sizes import KV_BYTES
 
 Terms: TypeAlias = Mapping[str, float]
@@ -58,22 +58,41 @@ class Work(Struct, frozen=True):
 class Load(Struct, frozen=True):
     """A steady load on the whole machine: `batch` sequences at once, lengths in tokens.
 
-    `hidden` is the model's width, `zipf` says how unequal its experts are, `engine` names the
-    kernels.
+    `prefill` and `decode` are means; where requests differ, `lengths` says how. `hidden` is the
+    model's width, `zipf` says how unequal its experts are, `engine` names the kernels.
     """
 
-    prefill: int
-    decode: int
+    prefill: float
+    decode: float
     batch: float
     hidden: int
     engine: str
     chunk: int = 8192
     zipf: float = 0.7
+    lengths: Lengths | None = None
 
     @property
-    def chunks(self) -> int:
+    def chunks(self) -> float:
         """In how many steps a prompt is read."""
+        if self.lengths is not None:
+            return self.lengths.chunks(self.chunk)
         return max(1, ceil(self.prefill / self.chunk))
+
+    def held(self, window: int | None) -> float:
+        """Tokens that a step of one sequence sees: on average half of the answer is there."""
+        if self.lengths is not None:
+            return self.lengths.held(window)
+        return _least(self.prefill + self.decode / 2, window)
+
+    def scored(self, window: int | None) -> float:
+        """Pairs of tokens in a prompt: every token sees half of it on average, or a window."""
+        if self.lengths is not None:
+            return self.lengths.mean(lambda prefill: prefill * _least(prefill / 2, window))
+        return self.prefill * _least(self.prefill / 2, window)
+
+
+def _least(tokens: float, window: int | None) -> float:
+    return tokens if window is None else min(tokens, window)
 
 
 class Stage(Struct, frozen=True):
@@ -220,10 +239,7 @@ def _resident(found: _Sum, work: Work, stage: Stage, times: float) -> None:
     block, load = work.block, stage.load
     if not isinstance(block, Attention):
         return
-    # On average half of the answer is there already.
-    held = load.prefill + load.decode / 2
-    if block.window is not None:
-        held = min(held, block.held or 0)
+    held = load.held(None if block.window is None else block.held or 0)
     heads = max(1.0, block.kv_heads / stage.shared.tensor)
     each = 2 * heads * block.head_dim * KV_BYTES[block.kv_dtype]
     n = stage.sequences
@@ -244,12 +260,10 @@ def _launches(found: _Sum, work: Work, stage: Stage, times: float) -> None:
 
 
 def _prompt(found: _Sum, work: Work, stage: Stage, times: float) -> None:
-    """Scores and values of one prompt: every token sees half of it on average, or a window."""
+    """Scores and values of one prompt."""
     block, load = work.block, stage.load
     if not isinstance(block, Attention):
         return
-    seen = load.prefill / 2
-    if block.window is not None:
-        seen = min(seen, block.held or 0)
-    operations = 4 * load.prefill * seen * block.heads * block.head_dim / stage.shared.tensor
+    pairs = load.scored(None if block.window is None else block.held or 0)
+    operations = 4 * pairs * block.heads * block.head_dim / stage.shared.tensor
     found.add("attention.compute", times * operations / stage.device.bf16)

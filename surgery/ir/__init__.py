@@ -8,6 +8,7 @@ weights only hashes), `Space` every legal alternative of every site of every lay
 are tuples, numbers are exact (`int`, `Fraction`), lengths are tokens, sizes are bytes.
 """
 
+from surgery.ir.lengths import Lengths
 from surgery.ir.merging import Merging, merging_of
 from surgery.ir.model import (
     Attention,
@@ -58,6 +59,7 @@ from surgery.ir.spec import (
     Scenario,
     Score,
     Spec,
+    Trace,
 )
 
 __all__ = [
@@ -78,6 +80,7 @@ __all__ = [
     "Ffn",
     "InputValue",
     "Layer",
+    "Lengths",
     "Linear",
     "Machine",
     "Measured",
@@ -102,5 +105,6 @@ __all__ = [
     "TensorSpec",
     "TimeSource",
     "Timing",
+    "Trace",
     "merging_of",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import cast
 
@@ -19,8 +19,14 @@ from surgery.expr import Pick
 from surgery.source import Span
 from surgery.units import Dimension
 
-_SPELLING = frozenset({"span", "unit", "message"})
-"""Fields that say how something was written or what to tell people."""
+_SPELLING = frozenset({"span", "unit", "message", "lengths"})
+"""Fields that say how something was written or what to tell people, or that a hash beside them
+covers."""
+
+_NOTHING = object()
+_UNSAID: Mapping[str, object] = {"clients": None, "verbosity": Fraction(1), "trace": None}
+"""Fields of scenarios that came later: told where they say something, so that the specs of earlier
+plans are still theirs."""
 
 
 def canonical(value: object) -> str:
@@ -53,7 +59,11 @@ def _quoted(text: str) -> str:
 def _record(value: Struct) -> str:
     kind = type(value)
     found = [(key, cast("object", getattr(value, key))) for key in _telling(kind)]
-    told = [f"{key}={canonical(part)}" for key, part in found if type(part) is not Span]
+    told = [
+        f"{key}={canonical(part)}"
+        for key, part in found
+        if type(part) is not Span and _UNSAID.get(key, _NOTHING) != part
+    ]
     return f"{kind.__name__}({','.join(told)})"
 
 

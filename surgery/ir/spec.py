@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from surgery.expr import Expr, Selector
 from surgery.ir.digest import digest
+from surgery.ir.lengths import Lengths
 from surgery.ir.site import FacetKind, Site
 from surgery.source import Source, Span
 
@@ -49,11 +50,22 @@ class Machine(Struct, frozen=True):
     fields: tuple[tuple[str, Fraction], ...]
 
 
+class Trace(Struct, frozen=True):
+    """Requests that somebody has recorded: the name of the file, its SHA-256, their lengths."""
+
+    name: str
+    sha256: str
+    lengths: Lengths
+
+
 class Scenario(Struct, frozen=True):
     """A serving load: tokens in, tokens out, sequences at once (`None`: as many as fit).
 
-    `engine` is who serves: vllm, sglang, torch (the models of `surgery_runtime`, whose times are
-    measured), or ideal, which reaches every limit of the machine.
+    With a `trace`, `prefill` and `decode` are its means, rounded up. `clients` ask again as soon as
+    they are answered; where the batch is smaller than they are many, the others wait. `verbosity`
+    is how many tokens a child answers with for one of the parent's. `engine` is who serves: vllm,
+    sglang, torch (the models of `surgery_runtime`, whose times are measured), or ideal, which
+    reaches every limit of the machine.
     """
 
     span: Span
@@ -63,6 +75,24 @@ class Scenario(Struct, frozen=True):
     decode: int
     batch: int | None
     engine: str = "vllm"
+    clients: int | None = None
+    verbosity: Fraction = Fraction(1)
+    trace: Trace | None = None
+
+    @property
+    def lengths(self) -> Lengths:
+        """How long the parent's requests are."""
+        return self.trace.lengths if self.trace else Lengths.fixed(self.prefill, self.decode)
+
+    @property
+    def answered(self) -> Lengths:
+        """How long the child's requests are."""
+        return self.lengths.longer(self.verbosity)
+
+    @property
+    def longest(self) -> int:
+        """Most tokens of one request of the child, in and out."""
+        return self.answered.longest
 
 
 class Dataset(Struct, frozen=True):

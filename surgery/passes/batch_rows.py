@@ -43,6 +43,11 @@ class Fitting(Struct, frozen=True):
     parent: int
     most: int
 
+    def batch(self, size: int) -> int:
+        """Sequences on the whole machine, never more than there are clients."""
+        found, clients = size * self.copies, self.scenario.clients
+        return found if clients is None else min(found, clients)
+
     @property
     def menu(self) -> tuple[int, ...]:
         """A few sizes from the parent's to the largest, in equal ratios."""
@@ -94,7 +99,9 @@ class Question(Struct, frozen=True):
 
     def _optimism(self, names: tuple[str, ...]) -> Optimism:
         context = cost.parent_context(self.spec, self.space)
-        return Optimism(names, lambda expr: evaluate.number(expr, context))
+        timed = {each.scenario for c in self.space.candidates for each in c.cost.times}
+        queued = {each.name for each in self.spec.scenarios if each.clients is not None}
+        return Optimism(names, timed, queued, lambda expr: evaluate.number(expr, context))
 
     def _fitted(self, spec: Spec) -> Spec:
         rows = tuple(self._fits(each) for each in self.fitting)
@@ -138,11 +145,13 @@ def _fitting(spec: Spec) -> tuple[Scenario, ...]:
 
 def _limits(space: Space, machine: Machine, scenario: Scenario) -> Fitting:
     """Raises `Stop` (E0506) where the smallest child has no room for one sequence."""
-    most = _largest(space, machine, scenario, min)
+    most, copies = _largest(space, machine, scenario, min), serving.copies(parallel.of(machine))
     if most == 0:
         raise Stop(_too_small(space, machine, scenario))
+    if scenario.clients is not None:
+        most = min(most, -(-scenario.clients // copies))
     parent = max(1, min(most, _largest(space, machine, scenario, max)))
-    return Fitting(scenario, machine, serving.copies(parallel.of(machine)), parent, most)
+    return Fitting(scenario, machine, copies, parent, most)
 
 
 def _largest(

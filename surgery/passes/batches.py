@@ -120,7 +120,7 @@ def stated(
         return
     for sizes in product(*(each.menu for each in question.fitting)):
         pairs = zip(question.fitting, sizes, strict=True)
-        batches = {each.scenario.name: size * each.copies for each, size in pairs}
+        batches = {each.scenario.name: each.batch(size) for each, size in pairs}
         problem = question.at(batches, sink)
         if problem is not None:
             yield batches, problem
@@ -131,7 +131,7 @@ def sound(spec: Spec, space: Space, measured: Measured, sink: Sink) -> bool:
     question = batch_rows.question(spec, space, measured, sink)
     if question is None:
         return False
-    parent = {each.scenario.name: each.parent * each.copies for each in question.fitting}
+    parent = {each.scenario.name: each.batch(each.parent) for each in question.fitting}
     return question.at(parent, sink) is not None
 
 
@@ -181,7 +181,7 @@ class _Search(Struct):
     def named(self, sizes: Sizes) -> dict[str, int]:
         """Batches of the whole machine, by scenario."""
         pairs = zip(self.question.fitting, sizes, strict=True)
-        return {each.scenario.name: size * each.copies for each, size in pairs}
+        return {each.scenario.name: each.batch(size) for each, size in pairs}
 
     def run(self) -> None:
         """Search until the best is proved, or proved within the gap, or time runs out."""
@@ -262,7 +262,7 @@ class _Search(Struct):
         costs = (space.fixed, *(c.cost for c in problem.candidates(found.chosen)))
         layers, model = space.model.layers, space.model
         return tuple(
-            serving.largest(costs, layers, model, each.machine, each.scenario) // each.copies
+            -(-serving.largest(costs, layers, model, each.machine, each.scenario) // each.copies)
             for each in self.question.fitting
         )
 

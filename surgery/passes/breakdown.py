@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from math import ceil
 
 from msgspec import Struct
 from msgspec.structs import asdict
@@ -74,8 +75,7 @@ def _of(
     sequences = int(stated) / serving.copies(parallel.of(machine))
     return Breakdown(
         scenario.name,
-        f"{stated} sequences of {format_tokens(scenario.prefill)} + "
-        f"{format_tokens(scenario.decode)} tok, {scenario.engine} on `{machine.name}`",
+        f"{stated} sequences of {_lengths(scenario)}, {scenario.engine} on `{machine.name}`",
         layer,
         _lines(costs, at, "tpot"),
         _lines(costs, at, "ttft"),
@@ -84,6 +84,14 @@ def _of(
         round(serving.room(space.model.layers, space.model, machine, scenario)),
         trust.of(whole, at, machine, "latency").long,
     )
+
+
+def _lengths(scenario: Scenario) -> str:
+    lengths = scenario.answered
+    if scenario.trace is None:
+        return f"{format_tokens(scenario.prefill)} + {format_tokens(ceil(lengths.decode))} tok"
+    means = f"{lengths.prefill:.0f} + {lengths.decode:.0f} tok on average"
+    return f"{means} ({lengths.count} requests of `{scenario.trace.name}`)"
 
 
 def _lines(costs: tuple[Cost, ...], at: serving.Setting, time: serving.Time) -> tuple[Line, ...]:

@@ -8,7 +8,7 @@ figure is made of (`breakdown.py`), where times are found that need no model (`t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from msgspec.structs import replace
 
@@ -20,15 +20,24 @@ from surgery.facts import Context
 from surgery.ir import Candidate, Cost, Scenario, Space, Spec
 from surgery.passes import cost
 from surgery.passes.constrain import Problem
-from surgery.units import NUMBER, TIME, TOK_PER_S, Dimension, format_quantity, significant
+from surgery.units import (
+    NUMBER,
+    REQ_PER_S,
+    TIME,
+    TOK_PER_S,
+    Dimension,
+    format_quantity,
+    significant,
+)
 
+_REQUESTS = ("requests", REQ_PER_S)
 _SHOWN: Sequence[tuple[str, Dimension]] = (
     ("throughput", TOK_PER_S),
     ("latency", TIME),
     ("ttft", TIME),
     ("tpot", TIME),
 )
-TIMED = frozenset({"cost", *(name for name, _ in _SHOWN)})
+TIMED = frozenset({"cost", "requests", *(name for name, _ in _SHOWN)})
 
 
 def child(problem: Problem, chosen: Sequence[Candidate]) -> tuple[tuple[str, str], ...]:
@@ -48,25 +57,36 @@ def parent(spec: Spec, space: Space) -> tuple[tuple[str, str], ...]:
 
 def timed(spec: Spec) -> tuple[Scenario, ...]:
     """The scenarios of which a time is asked."""
+    asked = _asked(spec, TIMED)
+    return tuple(scenario for scenario in spec.scenarios if scenario.name in asked)
+
+
+def _asked(spec: Spec, metrics: Collection[str]) -> frozenset[str]:
+    """The names of the scenarios of which one of the metrics is asked."""
     formulas = [each.expr for each in (*spec.expects, *spec.requirements)]
-    asked = {
+    return frozenset(
         part.scenario
         for formula in (*formulas, spec.objective.expr)
         for part in affine.walk(formula)
-        if isinstance(part, Metric) and part.name in TIMED
-    }
-    return tuple(scenario for scenario in spec.scenarios if scenario.name in asked)
+        if isinstance(part, Metric) and part.name in metrics and part.scenario
+    )
 
 
 def _of(
     spec: Spec, context: Context, costs: tuple[Cost, ...], *, parent: bool
 ) -> Iterator[tuple[str, str]]:
+    requests = _asked(spec, ("requests",))
     for scenario in timed(spec):
         machine = next(m for m in spec.machines if m.name == scenario.machine)
         asked = Metric(scenario.span, "tpot", TIME, scenario.name, None, parent)
         at = facts.setting(asked, costs, context)
         yield f"batch@{scenario.name}", str(round(at.stage.load.batch))
-        shown = [*_SHOWN, *([("cost", NUMBER)] if "price" in dict(machine.fields) else [])]
+        shown = [
+            # Requests differ from tokens where a child talks more, or less, than its parent.
+            *([_REQUESTS] if scenario.verbosity != 1 or scenario.name in requests else []),
+            *_SHOWN,
+            *([("cost", NUMBER)] if "price" in dict(machine.fields) else []),
+        ]
         for name, dimension in shown:
             value = facts.metric(replace(asked, name=name, dimension=dimension), context)
             text = significant(value) if name == "cost" else format_quantity(value, dimension)

@@ -10,6 +10,7 @@ room for. Windows have their own rule (E0408 in `edits/attention.py`).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 
 from surgery import affine, catalog, sizes
 from surgery.diagnostics import Diagnostic, Help, Label, Sink
@@ -37,7 +38,7 @@ def _lengths(spec: Spec) -> Iterator[tuple[str, int, Span]]:
     for dataset in spec.datasets:
         yield f"a sample of `{dataset.name}`", dataset.length, dataset.span
     for scenario in spec.scenarios:
-        tokens = scenario.prefill + scenario.decode
+        tokens = scenario.longest
         yield f"a sequence of `{scenario.name}`", tokens, scenario.span
 
 
@@ -98,17 +99,17 @@ def machines(spec: Spec, space: Space) -> tuple[Diagnostic, ...]:
     return tuple(found)
 
 
-def _least(space: Space, scenario: Scenario) -> int:
+def _least(space: Space, scenario: Scenario) -> Fraction:
     batch = scenario.batch or 1
 
-    def bytes_of(*costs: Cost) -> int:
+    def bytes_of(*costs: Cost) -> Fraction:
         return sizes.memory(costs, scenario, batch)
 
     blocks = (min(bytes_of(c.cost) for c in o.candidates) for o in space.options if o.candidates)
     return bytes_of(space.fixed) + sum(blocks)
 
 
-def _too_small(scenario: Scenario, machine: Machine, needed: int) -> Diagnostic:
+def _too_small(scenario: Scenario, machine: Machine, needed: Fraction) -> Diagnostic:
     batch = scenario.batch or 1
     sequences = "one sequence" if batch == 1 else f"{batch} sequences"
     memory = dict(machine.fields)["memory"]

@@ -62,7 +62,7 @@ def _culprit(spec: Spec, chosen: Sequence[Candidate]) -> Choice | Facet | None:
 
 def _longest(spec: Spec, space: Space) -> int:
     """The longest sequence that the spec speaks of, or that the parent can see."""
-    lengths = [scenario.prefill + scenario.decode for scenario in spec.scenarios]
+    lengths = [scenario.longest for scenario in spec.scenarios]
     lengths += [emit.context for emit in spec.emits if emit.context is not None]
     return max(lengths, default=space.model.context)
 

@@ -126,7 +126,7 @@ def _useless_window(subject: Subject, candidate: Candidate) -> bool:
     windowed = candidate.edit in WINDOWS
     if not windowed or not isinstance(block, Attention) or block.held is None:
         return False
-    lengths = [scenario.prefill + scenario.decode for scenario in subject.asked]
+    lengths = [scenario.longest for scenario in subject.asked]
     return bool(lengths) and max(lengths) <= block.held
 
 

@@ -26,7 +26,7 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
     scenarios = subject.asked
     asking = _asking(subject)
     for window, size in _windows(spec):
-        idle = [s for s in scenarios if s.prefill + s.decode <= size]
+        idle = [s for s in scenarios if s.longest <= size]
         if len(idle) > 1 and len(idle) == len(scenarios):
             yield _nowhere(window, size, idle)
             continue
@@ -48,12 +48,15 @@ def _held(window: Alternative) -> int:
 
 
 def _reason(scenario: Scenario, size: int) -> str:
+    if scenario.trace is not None:
+        longest, of = format_tokens(scenario.longest), format_tokens(size)
+        return f"no request of {longest} tok or less exceeds {of} tok"
     prefill, decode = format_tokens(scenario.prefill), format_tokens(scenario.decode)
     return f"{prefill} tok + {decode} tok never exceeds {format_tokens(size)} tok"
 
 
 def _nowhere(window: Alternative, size: int, idle: Sequence[Scenario]) -> Diagnostic:
-    longest = max(s.prefill + s.decode for s in idle)
+    longest = max(s.longest for s in idle)
     labels = (Label(window.span, "the window", primary=True),)
     labels += tuple(Label(s.span, _reason(s, size)) for s in idle)
     help = Help(f"use a window below {format_tokens(longest)} tok, or remove it")
@@ -80,7 +83,7 @@ def _here(
     labels += [Label(requirement.span, text) for requirement in asking]
     helps: tuple[Help, ...] = ()
     if alone:
-        longest = format_tokens(scenario.prefill + scenario.decode)
+        longest = format_tokens(scenario.longest)
         helps = (Help(f"use a window below {longest} tok, or remove it"),)
     message = f"a window of {format_tokens(size)} tok saves nothing in the scenario "
     return Diagnostic(catalog.W0703, message + f"`{scenario.name}`", tuple(labels), helps=helps)
@@ -102,7 +105,7 @@ def _others(spec: Spec, scenario: Scenario) -> list[str]:
         return []
     for choice in spec.choices:
         for each in choice.alternatives if choice.site is Site.ATTENTION else ():
-            tokens = scenario.prefill + scenario.decode
+            tokens = scenario.longest
             idle = each.edit in WINDOWS and tokens <= _held(each)
             if each.edit != "keep" and not idle:
                 return []

@@ -42,10 +42,10 @@ def _scenarios(spec: Spec, window: Alternative) -> Iterator[Diagnostic]:
     }
     names = {score.dataset for score in spec.scores if score.name in used}
     longest = max((d for d in spec.datasets if d.name in names), key=_length, default=None)
-    load = max(spec.scenarios, key=lambda each: each.prefill + each.decode, default=None)
-    if longest is None or load is None or longest.length >= load.prefill + load.decode:
+    load = max(spec.scenarios, key=lambda each: each.longest, default=None)
+    if longest is None or load is None or longest.length >= load.longest:
         return
-    tokens = format_tokens(load.prefill + load.decode)
+    tokens = format_tokens(load.longest)
     labels = (
         Label(longest.span, f"samples of {format_tokens(longest.length)} tok", primary=True),
         Label(load.span, f"sequences of {tokens} tok"),

@@ -21,8 +21,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from surgery import catalog, evaluate, facts
-from surgery.affine import walk
-from surgery.costing import serving
+from surgery.affine import RATIOS, walk
 from surgery.expr import (
     Arith,
     Compare,
@@ -110,13 +109,13 @@ class Lowering(Struct, frozen=True):
 
     def _metric(self, expr: Metric) -> Linear | Ratio:
         facts.require_batch(expr, self.context)
-        if expr.name == "throughput":
-            # Tokens of all sequences by the time of one request, which adds over blocks.
+        if expr.name in RATIOS:
+            # What is served in the time of one request by that time, which adds over blocks.
             context = facts.rates(self.context)
             at = facts.setting(expr, (), context)
-            bottom = replace(self, context=context)._metric(replace(expr, name="latency"))
+            bottom = replace(self, context=context)._metric(replace(expr, name="service"))
             assert isinstance(bottom, Linear)
-            return Ratio(constant(serving.tokens(at)), bottom)
+            return Ratio(constant(facts.served(expr, at)), bottom)
         space = self.columns.space
 
         # Layers are alike: a few hundred candidates have a dozen different costs.

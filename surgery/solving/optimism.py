@@ -17,18 +17,23 @@ from fractions import Fraction
 
 from msgspec import Struct
 
-from surgery.affine import walk
+from surgery.affine import RATIOS, walk
 from surgery.expr import Arith, Compare, Expr, Logic, Metric, Number
 from surgery.solving.lower import depends
 
-_LARGE = frozenset({"throughput", "requests"})
-"""Metrics of which more is better; of all others less is."""
+_WAITING = ("latency", "ttft")
 
 
 class Optimism(Struct, frozen=True):
-    """`scenarios` have no batch yet; `number` evaluates what does not depend on the choices."""
+    """`scenarios` have no batch yet; `number` evaluates what does not depend on the choices.
+
+    Of those that are `strange`, nothing is known: some of their times are measured, for some batch.
+    In those that are `queued`, clients wait for longer where the batch is smaller.
+    """
 
     scenarios: Collection[str]
+    strange: Collection[str]
+    queued: Collection[str]
     number: Callable[[Expr], Fraction]
 
     def holds(self, test: Expr) -> bool:
@@ -58,8 +63,10 @@ class Optimism(Struct, frozen=True):
         if not self._touches(value):
             return True
         match value:
-            case Metric(name=name):
-                return (sign > 0) is (name not in _LARGE)
+            case Metric(name=name, scenario=scenario):
+                waits = scenario in self.queued and name in _WAITING
+                unknown = waits or scenario in self.strange
+                return not unknown and (sign > 0) is (name not in RATIOS)
             case Arith(op="+", left=left, right=right):
                 return self.least(left, sign) and self.least(right, sign)
             case Arith(op="-", left=left, right=right):
