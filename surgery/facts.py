@@ -170,8 +170,9 @@ def _resident(wanted: Metric, costs: tuple[Cost, ...], context: Context) -> Frac
 
 
 def _timed(wanted: Metric, costs: tuple[Cost, ...], context: Context) -> Fraction:
-    """A metric that is a sum of times: seconds, or the price of a million tokens."""
-    at = setting(wanted, costs, rates(context) if wanted.name == "cost" else context)
+    """A metric that is a sum of times: seconds, or what so much time of the machine takes."""
+    falls = wanted.name in ("cost", "energy")
+    at = setting(wanted, costs, rates(context) if falls else context)
     match wanted.name:
         case "tpot":
             return serving.seconds(costs, at, "tpot")
@@ -182,14 +183,22 @@ def _timed(wanted: Metric, costs: tuple[Cost, ...], context: Context) -> Fractio
         case "latency":
             return serving.service(costs, at) + serving.wait(costs, at)
         case "cost":
-            machine = _machine(wanted, context)
-            hour = dict(machine.fields).get("price")
-            if hour is None:
-                raise _undeclared(wanted, machine, "price")
-            per_token = serving.service(costs, at) / serving.tokens(at)
-            return per_token * machine.gpus * hour / 3600 * 10**6
+            return _rated(wanted, costs, at, context, "price") / 3600 * 10**6
+        case "energy":
+            return _rated(wanted, costs, at, context, "power")
         case _:
             raise ValueError(f"no metric {wanted.name!r}")
+
+
+def _rated(
+    wanted: Metric, costs: tuple[Cost, ...], at: Setting, context: Context, field: str
+) -> Fraction:
+    """What all GPUs take in the time of one token, by what a field says one takes."""
+    machine = _machine(wanted, context)
+    rate = dict(machine.fields).get(field)
+    if rate is None:
+        raise _undeclared(wanted, machine, field)
+    return serving.service(costs, at) / serving.tokens(at) * machine.gpus * rate
 
 
 def served(wanted: Metric, at: Setting) -> Fraction:

@@ -1,7 +1,7 @@
 """Units as types: dimensions, exact quantities, and how to print them.
 
 In: number, magnitude letter and unit as written in a spec. Out: `Quantity` in base units (byte,
-token, parameter, second) with an exact value. There is no implicit conversion between
+token, parameter, second, joule) with an exact value. There is no implicit conversion between
 dimensions, and any conversion within one. Not here: parsing (the grammar) or which dimension a
 field wants (`surgery/checking/`).
 """
@@ -24,6 +24,7 @@ class Dimension(Struct, frozen=True):
     params: int = 0
     time: int = 0
     req: int = 0
+    energy: int = 0
 
     def __mul__(self, other: Dimension) -> Dimension:
         return _combined(self, other, 1)
@@ -31,9 +32,9 @@ class Dimension(Struct, frozen=True):
     def __truediv__(self, other: Dimension) -> Dimension:
         return _combined(self, other, -1)
 
-    def powers(self) -> tuple[int, int, int, int, int]:
+    def powers(self) -> tuple[int, int, int, int, int, int]:
         """The exponents in declaration order."""
-        return (self.bytes, self.tok, self.params, self.time, self.req)
+        return (self.bytes, self.tok, self.params, self.time, self.req, self.energy)
 
     @property
     def noun(self) -> str:
@@ -41,7 +42,7 @@ class Dimension(Struct, frozen=True):
         return _NOUNS.get(self, f"a value in {self}")
 
     def __str__(self) -> str:
-        names = ("bytes", "tok", "params", "s", "req")
+        names = ("bytes", "tok", "params", "s", "req", "J")
         over = [_power(n, p) for n, p in zip(names, self.powers(), strict=True) if p > 0]
         under = [_power(n, -p) for n, p in zip(names, self.powers(), strict=True) if p < 0]
         if not over and not under:
@@ -69,6 +70,8 @@ REQ = Dimension(req=1)
 TOK_PER_S = TOK / TIME
 REQ_PER_S = REQ / TIME
 BYTES_PER_S = BYTES / TIME
+WATT = Dimension(energy=1) / TIME
+J_PER_TOK = Dimension(energy=1) / TOK
 
 _NOUNS = {
     NUMBER: "a plain number",
@@ -78,6 +81,8 @@ _NOUNS = {
     TIME: "a time",
     TOK_PER_S: "a number of tokens per second",
     REQ_PER_S: "a number of requests per second",
+    WATT: "a power",
+    J_PER_TOK: "an energy per token",
 }
 
 
@@ -109,6 +114,9 @@ UNITS: dict[str, Unit] = {
         Unit("us", TIME, Fraction(1, 10**6)),
         Unit("tok/s", TOK_PER_S, Fraction(1)),
         Unit("req/s", REQ_PER_S, Fraction(1)),
+        Unit("W", WATT, Fraction(1)),
+        Unit("kW", WATT, Fraction(10**3)),
+        Unit("J/tok", J_PER_TOK, Fraction(1)),
         Unit("%", NUMBER, Fraction(1, 100), "ratio"),
         Unit("x", NUMBER, Fraction(1), "ratio"),
     )

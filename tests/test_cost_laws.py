@@ -190,6 +190,9 @@ NUMBERS: Mapping[str, Dimension] = {
     "3 layers": units.NUMBER,
     "3 ms": units.TIME,
     "3 tok/s": units.TOK_PER_S,
+    "3 req/s": units.REQ_PER_S,
+    "3 W": units.WATT,
+    "3 J/tok": units.J_PER_TOK,
 }
 
 

@@ -310,3 +310,23 @@ def test_a_child_that_talks_more_is_not_faster(place: Path) -> None:
     assert float(ratio) == pytest.approx(1 / 1.25, rel=0.1)
     assert child(*wordy, "requests") * 1280 == child(*wordy, "throughput")
     assert child(*wordy, "memory") > child(*plain, "memory")
+
+
+# ---- energy ----------------------------------------------------------------------------------
+
+
+def test_energy_is_power_by_throughput(place: Path) -> None:
+    spec, space = expanded(place, f"{SAME}  batch = 16", "@e energy(chat) <= 1.2 kW / 1 tok/s")
+    assert parent(spec, space, "energy") * parent(spec, space, "throughput") == 700
+    (requirement,) = spec.requirements
+    context = evaluate.parent_context(spec, space.model)
+    assert evaluate.holds(requirement.expr, replace(context, result=context.parent))
+
+
+def test_energy_has_a_unit_of_its_own(place: Path) -> None:
+    sink = Sink()
+    assert checked(place, f"{SAME}  batch = 16", "@e energy(chat) <= 2 J/tok", sink) is not None
+    assert checked(place, f"{SAME}  batch = 16", "@e energy(chat) <= 2 W", sink) is None
+    (found,) = sink.found
+    assert found.code.id == "E0301"
+    assert found.message == "cannot compare an energy per token with a power"

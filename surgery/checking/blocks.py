@@ -55,6 +55,7 @@ BLOCKS: Mapping[str, tuple[FieldRule, ...]] = {
         FieldRule("compute_fp8", "compute", "dense FP8 operations per second, if it has them"),
         FieldRule("compute_fp4", "compute", "dense FP4 operations per second, if it has them"),
         FieldRule("interconnect", "rate", "to the other GPUs, both directions together"),
+        FieldRule("power", "power", "most that one GPU draws"),
     ),
     "machine": (
         FieldRule("tensor_parallel", "count", "GPUs that share every layer"),
@@ -69,6 +70,7 @@ BLOCKS: Mapping[str, tuple[FieldRule, ...]] = {
         FieldRule("compute_fp8", "compute", "dense FP8 operations per second of one GPU"),
         FieldRule("compute_fp4", "compute", "dense FP4 operations per second of one GPU"),
         FieldRule("interconnect", "rate", "between GPUs, both directions together"),
+        FieldRule("power", "power", "most that one GPU draws"),
         FieldRule("price", "price", "of one GPU for an hour, in a currency of your own", least=0),
     ),
     "scenario": (

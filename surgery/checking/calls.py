@@ -59,6 +59,7 @@ _RESULTS = {
     "throughput": "tok/s",
     "requests": "req/s",
     "cost": "number",
+    "energy": "J/tok",
 }
 _Callee: TypeAlias = Builtin | Function | MetricOf | Failed
 

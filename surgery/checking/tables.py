@@ -177,6 +177,9 @@ METRICS: Mapping[str, MetricRule] = {
     "cost": MetricRule(
         units.NUMBER, "scenario", "price of a million tokens out, by the machine's", timed=True
     ),
+    "energy": MetricRule(
+        units.J_PER_TOK, "scenario", "energy of a token out, at the limit of power", timed=True
+    ),
 }
 
 FACTS: Mapping[str, Dimension] = {
@@ -208,6 +211,7 @@ MACHINE_FACTS: Mapping[str, Dimension] = {
     "data_parallel": units.NUMBER,
     "expert_parallel": units.NUMBER,
     "price": units.NUMBER,
+    "power": units.WATT,
 }
 """Members of a machine: `gpus` of the machine, all others of one GPU."""
 

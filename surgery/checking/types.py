@@ -126,6 +126,8 @@ _SUFFIX = {
     units.TIME: " s",
     units.TOK_PER_S: " tok/s",
     units.REQ_PER_S: " req/s",
+    units.WATT: " W",
+    units.J_PER_TOK: " J/tok",
 }
 
 

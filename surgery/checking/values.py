@@ -163,6 +163,7 @@ OTHER_TYPES: Mapping[str, str] = {
     "rate": "a number of bytes per second such as `3.35TB / 1 s`",
     "compute": "a number of operations per second such as `989T / 1 s`",
     "price": "a plain number such as `2.5`",
+    "power": "a power such as `700 W`",
 }
 """Types of the built-in functions and fields that have no name in specs."""
 
@@ -172,6 +173,7 @@ DIMENSIONS: Mapping[str, Dimension] = {
     "rate": units.BYTES_PER_S,
     "compute": units.NUMBER / units.TIME,
     "price": units.NUMBER,
+    "power": units.WATT,
 }
 
 

@@ -61,7 +61,7 @@ MARKS = (
 
 UNITS = (
     *("KiB", "MiB", "GiB", "TiB", "kB", "MB", "GB", "TB"),
-    *("tok/s", "req/s", "tok", "params", "layers", "ms", "us", "s", "%", "x"),
+    *("tok/s", "req/s", "J/tok", "tok", "params", "layers", "kW", "W", "ms", "us", "s", "%", "x"),
 )
 """Every unit of a literal."""
 
@@ -70,7 +70,7 @@ LexemeKind: TypeAlias = Literal["comment", "string", "open", "number", "word", "
 # The number is the QUANTITY of surg.lark; a test compares the two.
 QUANTITY = (
     r"[0-9][0-9_]*(\.[0-9]+)?([eE][-+]?[0-9]+)?([KMBT](?![A-Za-z0-9_]))?"
-    r"([ \t]?(KiB|MiB|GiB|TiB|kB|MB|GB|TB|tok\/s|req\/s|tok|params|layers|ms|us|s)"
+    r"([ \t]?(KiB|MiB|GiB|TiB|kB|MB|GB|TB|tok\/s|req\/s|J\/tok|tok|params|layers|kW|W|ms|us|s)"
     r"(?![A-Za-z0-9_\/])|[%x](?![A-Za-z0-9_]))?"
 )
 # Something follows all blanks, if only the end: so no blank is looked at twice.

@@ -51,6 +51,10 @@ _MEANT = {
     "tps": (" tok/s",),
     "qps": (" req/s",),
     "rps": (" req/s",),
+    "watt": (" W",),
+    "watts": (" W",),
+    "joule": (" J/tok",),
+    "joules": (" J/tok",),
     "gigabyte": ("GB", "GiB"),
     "gigabytes": ("GB", "GiB"),
     "megabyte": ("MB", "MiB"),
@@ -66,7 +70,7 @@ _MEANT = {
 }
 _NOTE = (
     "units are KiB, MiB, GiB, TiB, kB, MB, GB, TB; tok, params, layers; us, ms, s; tok/s, req/s; "
-    "% and x"
+    "W, kW, J/tok; % and x"
 )
 
 

@@ -24,9 +24,14 @@ _SPELLING = frozenset({"span", "unit", "message", "lengths"})
 covers."""
 
 _NOTHING = object()
-_UNSAID: Mapping[str, object] = {"clients": None, "verbosity": Fraction(1), "trace": None}
-"""Fields of scenarios that came later: told where they say something, so that the specs of earlier
-plans are still theirs."""
+_UNSAID: Mapping[str, object] = {
+    "clients": None,
+    "verbosity": Fraction(1),
+    "trace": None,
+    "energy": 0,
+}
+"""Fields of scenarios and dimensions that came later: told where they say something, so that the
+specs of earlier plans are still theirs."""
 
 
 def canonical(value: object) -> str:

@@ -29,6 +29,8 @@ _SPELLINGS = {
     units.TIME: (" ms", " s", " us"),
     units.TOK_PER_S: (" tok/s", "K tok/s"),
     units.REQ_PER_S: (" req/s",),
+    units.WATT: (" W", " kW"),
+    units.J_PER_TOK: (" J/tok",),
     units.NUMBER: ("%", "x", " layers"),
 }
 

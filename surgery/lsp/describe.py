@@ -44,6 +44,8 @@ _BASE = {
     units.TIME: "s",
     units.TOK_PER_S: "tok/s",
     units.REQ_PER_S: "req/s",
+    units.WATT: "W",
+    units.J_PER_TOK: "J/tok",
 }
 
 

@@ -21,6 +21,7 @@ from surgery.ir import Candidate, Cost, Scenario, Space, Spec
 from surgery.passes import cost
 from surgery.passes.constrain import Problem
 from surgery.units import (
+    J_PER_TOK,
     NUMBER,
     REQ_PER_S,
     TIME,
@@ -37,7 +38,7 @@ _SHOWN: Sequence[tuple[str, Dimension]] = (
     ("ttft", TIME),
     ("tpot", TIME),
 )
-TIMED = frozenset({"cost", "requests", *(name for name, _ in _SHOWN)})
+TIMED = frozenset({"cost", "energy", "requests", *(name for name, _ in _SHOWN)})
 
 
 def child(problem: Problem, chosen: Sequence[Candidate]) -> tuple[tuple[str, str], ...]:
@@ -75,7 +76,7 @@ def _asked(spec: Spec, metrics: Collection[str]) -> frozenset[str]:
 def _of(
     spec: Spec, context: Context, costs: tuple[Cost, ...], *, parent: bool
 ) -> Iterator[tuple[str, str]]:
-    requests = _asked(spec, ("requests",))
+    requests, energies = _asked(spec, ("requests",)), _asked(spec, ("energy",))
     for scenario in timed(spec):
         machine = next(m for m in spec.machines if m.name == scenario.machine)
         asked = Metric(scenario.span, "tpot", TIME, scenario.name, None, parent)
@@ -86,6 +87,7 @@ def _of(
             *([_REQUESTS] if scenario.verbosity != 1 or scenario.name in requests else []),
             *_SHOWN,
             *([("cost", NUMBER)] if "price" in dict(machine.fields) else []),
+            *([("energy", J_PER_TOK)] if scenario.name in energies else []),
         ]
         for name, dimension in shown:
             value = facts.metric(replace(asked, name=name, dimension=dimension), context)
