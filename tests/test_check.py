@@ -140,11 +140,12 @@ def test_std_machines_have_what_their_data_sheets_say() -> None:
         "compute": 989 * 10**12,
         "compute_fp8": 1979 * 10**12,
         "interconnect": 900 * 10**9,
+        "power": 700,
     }
     assert [machines[f"m_{name}"]["memory"] // 2**30 for name in names] == [
         *(79, 79, 139, 178, 44, 23),
     ]
-    common = {"memory", "bandwidth", "compute", "interconnect"}
+    common = {"memory", "bandwidth", "compute", "interconnect", "power"}
     assert all(set(machines[f"m_{n}"]) >= common for n in names)
 
 

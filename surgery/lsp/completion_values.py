@@ -142,8 +142,11 @@ def field(analysis: Analysis, at: Spot, items: Items) -> bool:
         return True
     if at.bracket == "{" and at.begins:
         given = {a.text for a, b in pairwise(at.block) if b.text == "="}
+        # What a field can stand in for needs saying no more, nor what stands in for it.
+        said = {r.name for r in BLOCKS[kind] if r.instead in given}
+        said |= {r.instead for r in BLOCKS[kind] if r.name in given}
         for rule in BLOCKS[kind]:
-            if rule.name not in given:
+            if rule.name not in {*given, *said}:
                 insert = f"{rule.name} = ${{1:{example(rule)}}}"
                 detail = "required" if rule.required else "optional"
                 first = 1 if rule.required else 4
