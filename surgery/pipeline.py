@@ -22,7 +22,6 @@ from surgery.solving.outcome import Proof
 
 if TYPE_CHECKING:
     from surgery.passes.batches import Answer
-    from surgery.passes.bench import Bench
     from surgery.passes.breakdown import Breakdown
     from surgery.passes.constrain import Problem
     from surgery.passes.emit import Emitted
@@ -45,6 +44,8 @@ class Options(Struct, frozen=True):
     """What the solver must prove, and in what time."""
     tables: tuple[Path, ...] = ()
     """Scores, costs and kept lists that others measured, in place of ours."""
+    operations: bool = False
+    """Whether times of operations are looked up where `aiconfigurator-core` has them."""
     refine: int = 0
     """Rounds of measuring around the answer and solving again."""
     rivals: bool = False
@@ -144,7 +145,7 @@ def foresee(path: str, sink: Sink, options: Options) -> Space | None:
 
     run = Run(sink, options)
     try:
-        spec, space = _expanded(path, run, None)
+        spec, space = expanded(path, run, None)
         run.ensure("foresee", lambda: passes.run(spec, space, sink))
     except Halt:
         return None
@@ -169,23 +170,8 @@ def costs(
     run = Run(sink, options)
     try:
         found = run.step("plan", lambda: plans.read(plan))
-        spec, space = _expanded(path, run, None)
+        spec, space = expanded(path, run, None)
         return run.step("costs", lambda: breakdown.run(found, spec, space, layer))
-    except Halt:
-        return None
-
-
-def bench(
-    path: str, sink: Sink, options: Options, rounds: int, machines: Sequence[str]
-) -> Bench | None:
-    """Time the blocks that a spec offers on this machine, into the library."""
-    from surgery.passes import bench as passes
-
-    run = Run(sink, options)
-    try:
-        spec, space = _expanded(path, run, None)
-        known = (run.library, options.progress, rounds, machines)
-        return run.step("bench", lambda: passes.run(spec, space, *known))
     except Halt:
         return None
 
@@ -196,7 +182,7 @@ def recall(path: str, sink: Sink, options: Options) -> Known | None:
 
     run = Run(sink, options)
     try:
-        spec, space = _expanded(path, run, None)
+        spec, space = expanded(path, run, None)
         return run.step("recall", lambda: exchange.run(spec, space, run.library))
     except Halt:
         return None
@@ -227,8 +213,8 @@ def checked(path: str, run: Run) -> Spec:
     return run.step("check", lambda: check_pass.run(tree, run.sink, run.options.settings))
 
 
-def _expanded(path: str, run: Run, out: Out | None) -> tuple[Spec, Space]:
-    """What a plan from a file needs, too: everything before the first measurement."""
+def expanded(path: str, run: Run, out: Out | None) -> tuple[Spec, Space]:
+    """Everything before the first measurement. Raises `Halt`."""
     from surgery import evaluate
     from surgery.passes import emit, expand, fit, resolve, timing
 
@@ -249,8 +235,10 @@ def pose(path: str, run: Run, out: Out | None = None) -> Posed:
     from surgery.passes import foresee, score, tables
 
     sink, progress, library = run.sink, run.options.progress, run.library
-    spec, expanded = _expanded(path, run, out)
-    given = run.step("tables", lambda: tables.run(spec, expanded, run.options.tables, sink))
+    spec, offered = expanded(path, run, out)
+    given = run.step("tables", lambda: tables.run(spec, offered, run.options.tables, sink))
+    if run.options.operations:
+        given = run.step("operations", lambda: tables.with_operations(spec, given))
     run.ensure("foresee", lambda: foresee.run(spec, given.space, sink, run.options.relax))
     space = run.step("rank", lambda: _ranked(spec, given.space, run))
     measured = run.step(
@@ -340,7 +328,7 @@ def _replanned(path: str, run: Run, out: Out, file: Path) -> Planned:
 
     plan = run.step("plan", lambda: plans.read(file))
     run.ensure("plan", lambda: replan.require_listed(plan, str(file)))
-    spec, space = _expanded(path, run, out)
+    spec, space = expanded(path, run, out)
     chosen = run.step("replan", lambda: replan.run(plan, spec, space, str(file), run.sink))
     return Planned(spec, space, chosen, plan)
 

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from conftest import GPT_OSS_SPEC, LLAMA_SPEC, Workplace
@@ -21,6 +22,7 @@ from surgery.ir import Attention, Block, Experts, Model, Space, Spec
 from surgery.library import Library
 from surgery.passes import bench, estimates, resolve, tables, timing
 from surgery.pipeline import Options, foresee
+from surgery.scoring.arrays import from_numpy
 from surgery.sources import Fetched
 
 SERVED = """
@@ -157,8 +159,9 @@ def small(model: Model) -> stack.Stack:
 
 def test_a_step_on_a_made_up_cache_says_what_the_model_says(small: stack.Stack) -> None:
     """Reading 40 tokens at once, and the last of them on the cache of the 39 before it."""
-    tokens = torch.randint(0, 200, (2, 40), generator=torch.Generator().manual_seed(0))
-    given = rounds.prompts(small, tokens, 24)
+    drawn = np.random.default_rng(0).integers(0, 200, (2, 40))
+    tokens = from_numpy(drawn)
+    given = rounds.prompts(small, drawn, 24)
     module = cast("Any", small.module)
     with torch.inference_mode():
         expected = module(tokens).logits[:, -1]
@@ -179,15 +182,15 @@ def test_layers_of_other_shapes_run(small: stack.Stack) -> None:
         (full, None),
         own[3],
     ]
-    layers = [stack.make(small, n, shape) for n, shape in enumerate(child)]
-    given = rounds.prompts(small, torch.zeros(2, 30, dtype=torch.long), 24)
+    (layers,) = rounds.make(small, [child])
+    given = rounds.prompts(small, np.zeros((2, 30), dtype=np.int64), 24)
     slots = stack.Slots(layers, given.held)
     held = [slot.keys.shape for slot in cast("Any", slots.again()).layers]
     # 29 tokens before the last one; a window holds one less than it sees.
     assert held == [(2, 1, 7, 32), (2, 2, 29, 32), (2, 2, 29, 32)]
     before = cast("Any", small.module.model.layers)
     for phase in shapes.PHASES:
-        times = rounds.run(small, [layers], [layers], given, phase, 3)
+        times = rounds.run(small, rounds.Children([layers], [layers]), given, phase, 3)
         assert len(times.parent) == 3 * 3
         assert [len(each) for each in (*times.splits, *times.wholes)] == [3, 3]
         for split in times.splits[0]:

@@ -13,9 +13,10 @@ last norm, the head, and what Python does between layers.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from msgspec import Struct
@@ -23,11 +24,28 @@ from torch import Tensor, nn
 
 from surgery.benching import stack as stacks
 from surgery.benching.clock import Clock
-from surgery.benching.shapes import Phase, Split, Times
+from surgery.benching.shapes import Phase, Shape, Split, Times
 from surgery.benching.stack import Held, Slots, Stack
+from surgery.scoring.arrays import from_numpy
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 WARM = 2
 """Steps of every child before the first that counts."""
+
+
+class Children(Struct, frozen=True):
+    """Layers of the children whose blocks are `timed`, and of those that run `whole`."""
+
+    timed: Sequence[Sequence[nn.Module]]
+    whole: Sequence[Sequence[nn.Module]]
+
+
+def make(stack: Stack, children: Sequence[Sequence[Shape]]) -> list[list[nn.Module]]:
+    """The layers of children."""
+    return [[stacks.make(stack, n, shape) for n, shape in enumerate(child)] for child in children]
 
 
 class Prompts(Struct, frozen=True):
@@ -38,64 +56,64 @@ class Prompts(Struct, frozen=True):
     held: tuple[Held | None, ...]
 
 
-def prompts(stack: Stack, tokens: Tensor, prefill: int) -> Prompts:
+def prompts(stack: Stack, tokens: NDArray[np.int64], prefill: int) -> Prompts:
     """Of int64 tokens [batch, context + 1]: all but the last are in the cache when decoding."""
-    tokens = tokens.to(stack.clock.device)
+    rows = from_numpy(tokens).to(stack.clock.device)
     with torch.inference_mode():
-        held = stacks.read(stack, tokens[:, :-1])
-    return Prompts(tokens[:1, :prefill], tokens[:, -1:], held)
+        held = stacks.read(stack, rows[:, :-1])
+    return Prompts(rows[:1, :prefill], rows[:, -1:], held)
 
 
 def run(
     stack: Stack,
-    timed: Sequence[Sequence[nn.Module]],
-    whole: Sequence[Sequence[nn.Module]],
+    children: Children,
     given: Prompts,
     phase: Phase,
     rounds: int,
     told: Callable[[int], None] = lambda _: None,
 ) -> Times:
-    """Blocks of the children `timed`, and `whole` children without looking into them."""
+    """All children in turn with the parent, so many times; `told` hears of every round."""
     with torch.inference_mode():
-        return _run(stack, timed, whole, given, phase, rounds, told)
+        return _run(stack, children, given, phase, rounds, told)
 
 
 def _run(
     stack: Stack,
-    timed: Sequence[Sequence[nn.Module]],
-    whole: Sequence[Sequence[nn.Module]],
+    children: Children,
     given: Prompts,
     phase: Phase,
     rounds: int,
     told: Callable[[int], None],
 ) -> Times:
-    parent = _Step(stack, tuple(stack.module.model.layers), given, phase)
-    steps = [_Step(stack, layers, given, phase) for layers in (*timed, *whole)]
-    for step in (parent, *steps):
+    own = tuple(stack.module.model.layers)
+    parent = _Step(stack, own, given, phase)
+    timed, whole = ([_Step(stack, n, given, phase) for n in some] for some in _both(children))
+    for step in (parent, *timed, *whole):
         for _ in range(WARM):
             step.seconds()
-    parents: list[float] = []
+    seconds: list[float] = []
     splits: list[list[Split]] = [[] for _ in timed]
     wholes: list[list[float]] = [[] for _ in whole]
+
+    def unit() -> float:
+        """The parent's step around now."""
+        seconds.append(parent.seconds())
+        return statistics.fmean(seconds[-2:])
+
     for number in range(rounds):
-        before = parent.seconds()
-        parents.append(before)
-        for n, step in enumerate(steps):
-            found = step.split() if n < len(timed) else step.seconds()
-            after = parent.seconds()
-            parents.append(after)
-            unit = (before + after) / 2
-            before = after
-            if isinstance(found, Split):
-                splits[n].append(_divided(found, unit))
-            else:
-                wholes[n - len(timed)].append(found / unit)
+        unit()
+        for step, found in zip(timed, splits, strict=True):
+            split = step.split()
+            found.append(_divided(split, unit()))
+        for step, each in zip(whole, wholes, strict=True):
+            value = step.seconds()
+            each.append(value / unit())
         told(number + 1)
-    return Times(
-        tuple(parents),
-        tuple(map(tuple, splits)),
-        tuple(map(tuple, wholes)),
-    )
+    return Times(tuple(seconds), tuple(map(tuple, splits)), tuple(map(tuple, wholes)))
+
+
+def _both(children: Children) -> tuple[Sequence[Sequence[nn.Module]], ...]:
+    return children.timed, children.whole
 
 
 def _divided(split: Split, unit: float) -> Split:

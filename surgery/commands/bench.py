@@ -40,12 +40,12 @@ def command(
     findings: options.Format,
 ) -> None:
     """Time every block that is on offer, for `plan`. Times only what the library lacks."""
-    from surgery import pipeline
+    from surgery import bench as benches
     from surgery.passes import bench
 
     sink = options.sink_for(spec)
     run = options.run_options(sink, library, inputs, findings)
-    found = pipeline.bench(spec, sink, run, rounds, machines) if run else None
+    found = benches.run(spec, sink, run, rounds, machines) if run else None
     options.tell(sink, findings)
     if found is None:
         sys.exit(console.exit_code(sink))

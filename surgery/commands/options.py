@@ -55,6 +55,12 @@ findings = click.option(
     show_default="full",
     help="How findings are written.",
 )
+operations = click.option(
+    "--aiconfigurator",
+    "operations",
+    is_flag=True,
+    help="Times of operations that NVIDIA measured, where that package has them.",
+)
 refine = click.option(
     "--refine",
     type=click.IntRange(0),

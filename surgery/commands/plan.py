@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Scores, costs and kept lists that others measured (CSV or Parquet).",
 )
+@options.operations
 @options.refine
 @options.rivals
 @click.option(
@@ -64,6 +65,7 @@ def command(
     inputs: tuple[str, ...],
     library: Path,
     tables: tuple[Path, ...],
+    operations: bool,
     refine: int,
     rivals: bool,
     top: int | None,
@@ -87,7 +89,9 @@ def command(
     options.stopping(lambda: console.check_plan_target(target), findings)
     run = options.run_options(sink, library, inputs, findings)
     wanted = Proof(exact, time_limit, accept_gap)
-    run = run and replace(run, tables=tables, proof=wanted, refine=refine, rivals=rivals)
+    run = run and replace(
+        run, tables=tables, operations=operations, proof=wanted, refine=refine, rivals=rivals
+    )
     if run and (over or top):
         several(spec, target, sink, run, over or (top or 2, distance or 1), findings)
         return

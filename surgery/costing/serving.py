@@ -36,6 +36,7 @@ from surgery.ir import (
     Machine,
     Model,
     Scenario,
+    TimePhase,
     Timing,
 )
 
@@ -113,7 +114,7 @@ def _one(cost: Cost, at: Setting, time: Time) -> Fraction:
     return Fraction(round(value * _TICK), _TICK)
 
 
-def known(cost: Cost, at: Setting, phase: Literal["prefill", "decode"]) -> Timing | None:
+def known(cost: Cost, at: Setting, phase: TimePhase) -> Timing | None:
     """The most trusted time of a cost that needs no model."""
     found = (
         each
@@ -128,12 +129,18 @@ def known(cost: Cost, at: Setting, phase: Literal["prefill", "decode"]) -> Timin
 def timed(cost: Cost, at: Setting, time: Time) -> tuple[tuple[Timing, float], ...]:
     """The times of a cost that are known, and how often they count.
 
-    A token is a decoding step and its share of the prompts of others, which nobody else's step
-    makes shorter; the first token is a prompt and a step.
+    A token is a decoding step and its share of the prompts of others; the first token is a prompt
+    and a step.
     """
     prompts = at.stage.prompts if time == "tpot" else 1.0
-    step, prompt = known(cost, at, "decode"), known(cost, at, "prefill")
+    step, prompt = known(cost, at, "decode"), _prompt(cost, at, time)
     return (*(((step, 1.0),) if step else ()), *(((prompt, prompts),) if prompt else ()))
+
+
+def _prompt(cost: Cost, at: Setting, time: Time) -> Timing | None:
+    """A prompt; beside others what it adds, if that is known, or else all of it."""
+    beside = known(cost, at, "mixed") if time == "tpot" else None
+    return beside or known(cost, at, "prefill")
 
 
 @lru_cache(maxsize=8)
@@ -143,7 +150,7 @@ def _factors(engine: str) -> Factors:
 
 def terms_of(cost: Cost, at: Setting, time: Time) -> Terms:
     """What one cost, a block or what lies outside of layers, contributes beside known times."""
-    step, prompt = known(cost, at, "decode"), known(cost, at, "prefill")
+    step, prompt = known(cost, at, "decode"), _prompt(cost, at, time)
     if cost.block is None:
         # A block that is not there weighs nothing; what lies outside of layers always does.
         return terms.head(*at.head, at.stage) if cost.params and not step else {}

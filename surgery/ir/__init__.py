@@ -39,6 +39,7 @@ from surgery.ir.space import (
     Measured,
     SiteOptions,
     Space,
+    TimePhase,
     TimeSource,
     Timing,
 )
@@ -103,6 +104,7 @@ __all__ = [
     "Spec",
     "TensorFile",
     "TensorSpec",
+    "TimePhase",
     "TimeSource",
     "Timing",
     "Trace",

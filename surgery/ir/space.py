@@ -12,6 +12,10 @@ from surgery.ir.model import Block, Model, Scales
 from surgery.ir.site import Site
 from surgery.ir.spec import Alternative
 
+TimePhase: TypeAlias = Literal["prefill", "decode", "mixed"]
+"""The reading of one prompt on its own; one token for every sequence; what a prompt of another
+sequence adds to such steps, in all."""
+
 TimeSource: TypeAlias = Literal["measured", "imported", "aiconfigurator", "modelled"]
 """Where a time comes from, the most trusted first."""
 
@@ -21,14 +25,13 @@ TIME_SOURCES: tuple[TimeSource, ...] = ("measured", "imported", "aiconfigurator"
 class Timing(Struct, frozen=True):
     """What one cost takes in one scenario with so many sequences, as somebody has found it.
 
-    `phase` is `prefill`, the reading of one prompt on its own, or `decode`, one token for every
-    sequence; `band` is the relative error that 9 in 10 such times stay below, `inf` where nobody
-    has said it.
+    `batch` is that of the whole machine; `band` is the relative error that 9 in 10 such times stay
+    below, `inf` where nobody has said it.
     """
 
     scenario: str
     batch: int
-    phase: Literal["prefill", "decode"]
+    phase: TimePhase
     seconds: float
     source: TimeSource
     band: float

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from surgery.benching.clock import Clock
+    from surgery.benching.stack import Stack
 
 HELD_OUT, SEED = 4, 0
 """Children that sums are held against, and how they are drawn."""
@@ -191,37 +192,38 @@ def _measure(
     missing = [what for what in wanted if any(place.get(library, p, what) is None for p in PHASES)]
     if not missing:
         return 0
-    import torch
-
     from surgery.benching import rounds as runs
-    from surgery.benching import stack as stacks
-    from surgery.scoring.arrays import from_numpy
 
     scenario, machine = where
-    if here.device.type == "cpu":
-        torch.set_num_threads(machine.gpus)
     new = frozenset(what for what in missing if not isinstance(what, str))
-    deepest = offers(space, len(space.model.layers), new)
-    copies = max(len(each) for offer in deepest for each in offer) + HELD_OUT
-    stack = stacks.load(space.model, here, copies)
+    stack = _loaded(space, here, machine, new)
     depth = len(stack.own)
     timed = shapes.mixed(offers(space, depth, new))
     held = shapes.drawn(offers(space, depth, frozenset(blocks_of(space))), HELD_OUT, SEED)
-    made = [
-        [[stacks.make(stack, n, shape) for n, shape in enumerate(child)] for child in some]
-        for some in (timed, held)
-    ]
-    tokens = prompts(spec, space.model, scenario)
-    given = runs.prompts(stack, from_numpy(tokens), scenario.prefill)
+    made = runs.Children(*(runs.make(stack, children) for children in (timed, held)))
+    given = runs.prompts(stack, prompts(spec, space.model, scenario), scenario.prefill)
     for number, phase in enumerate(PHASES):
 
-        def told(done: int, number: int = number) -> None:
+        def told(done: int, before: int = number * rounds) -> None:
             total = rounds * len(PHASES)
-            progress("bench", number * rounds + done, total, f"rounds of `{scenario.name}`")
+            progress("bench", before + done, total, f"rounds of `{scenario.name}`")
 
-        times = runs.run(stack, made[0], made[1], given, phase, rounds, told)
+        times = runs.run(stack, made, given, phase, rounds, told)
         _keep(place, phase, (timed, held), times, library)
     return len(missing)
+
+
+def _loaded(space: Space, here: Clock, machine: Machine, new: frozenset[Block]) -> Stack:
+    """The parent, or what fits of it, on as many cores as the machine has."""
+    import torch
+
+    from surgery.benching import stack as stacks
+
+    if here.device.type == "cpu":
+        torch.set_num_threads(machine.gpus)
+    deepest = offers(space, len(space.model.layers), new)
+    copies = max(len(each) for offer in deepest for each in offer) + HELD_OUT
+    return stacks.load(space.model, here, copies)
 
 
 def _keep(

@@ -1,9 +1,9 @@
-"""Space -> the space with the times that need no model: what the library has of this machine.
+"""Space -> the space with the times that need no model: measured, of tables, of operations.
 
 In: a spec, its space, a library. Out: the space, every cost of it with the times that are known for
 the scenarios of the spec, and the costs of the unmodified model with theirs. Measures nothing and
-loads no torch. Not here: times of tables (`tables.py`), measuring (`bench.py`), which of several
-times counts (`costing/serving.py`).
+loads no torch. Not here: reading tables (`tables.py`), measuring (`bench.py`), what operations add
+up to (`costing/aiconfigurator.py`), which of several times counts (`costing/serving.py`).
 """
 
 from __future__ import annotations
@@ -15,11 +15,17 @@ from msgspec.structs import replace
 from surgery import sizes
 from surgery.benching import keys
 from surgery.benching.keys import Place
-from surgery.ir import Cost, Machine, Scenario, Space, Spec, Timing
+from surgery.costing import aiconfigurator, serving
+from surgery.costing.terms import Work
+from surgery.diagnostics import Stop
+from surgery.ir import Cost, Machine, Scenario, Space, Spec, TimePhase, Timing
 from surgery.library import Library
+from surgery.passes import batches
 
 FIXED = "fixed"
 """The address of what no choice changes."""
+
+PHASES: tuple[TimePhase, ...] = ("prefill", "decode", "mixed")
 
 Finder = Callable[[Cost], tuple[Timing, ...]]
 
@@ -54,6 +60,64 @@ def added(space: Space, find: Finder) -> Space:
     )
     parent = tuple(more(cost) for cost in parent_of(space))
     return replace(space, options=options, fixed=more(space.fixed), parent=parent)
+
+
+def looked_up(spec: Spec, space: Space) -> tuple[Space, tuple[tuple[str, str], ...]]:
+    """The space with times of operations that NVIDIA measured, and (name, SHA-256) of the tables.
+
+    For every batch that scenarios may be solved for. Nothing where the package has nothing.
+    """
+    found: dict[str, list[Timing]] = {}
+    digests: dict[str, str] = {}
+    for scenario in spec.scenarios:
+        machine = machine_of(spec, scenario)
+        known = aiconfigurator.tables(machine.device, scenario.engine)
+        if known is None or not {*serving.NEEDED} <= {*dict(machine.fields)}:
+            continue
+        for batch in _batches(space, machine, scenario):
+            at = serving.setting(space.model, machine, scenario, batch)
+            for cost in _distinct(space):
+                found.setdefault(repr(cost), []).extend(_operations(cost, at, batch, known))
+        digests[f"{aiconfigurator.PACKAGE}-{known.system}-{known.engine}"] = known.digest
+    if not any(found.values()):
+        return space, ()
+    return added(space, lambda cost: tuple(found.get(repr(bare(cost)), ()))), tuple(
+        sorted(digests.items())
+    )
+
+
+def bare(cost: Cost) -> Cost:
+    """A cost without its times."""
+    return replace(cost, times=()) if cost.times else cost
+
+
+def _distinct(space: Space) -> tuple[Cost, ...]:
+    costs = (*parent_of(space), *(c.cost for c in space.candidates))
+    return tuple(dict.fromkeys(bare(cost) for cost in costs if cost.block is not None))
+
+
+def _operations(
+    cost: Cost, at: serving.Setting, batch: int, known: aiconfigurator.Tables
+) -> Iterator[Timing]:
+    work = Work(cost.block, cost.params, cost.weights)
+    for phase in PHASES:
+        value = aiconfigurator.seconds(work, at.stage, phase, known)
+        if value is not None:
+            band = aiconfigurator.BAND
+            yield Timing(at.scenario, batch, phase, value, "aiconfigurator", band)
+
+
+def _batches(space: Space, machine: Machine, scenario: Scenario) -> tuple[int, ...]:
+    """Those that a scenario may be solved for, and the parent's own."""
+    if scenario.batch is not None:
+        return (scenario.batch,)
+    model = space.model
+    parent = serving.largest(parent_of(space), model.layers, model, machine, scenario)
+    try:
+        menu = batches.menu(space, machine, scenario)
+    except Stop:
+        return ()
+    return tuple(sorted({*menu, *([parent] if parent else [])}))
 
 
 def imported(space: Space, times: Mapping[str, tuple[Timing, ...]]) -> Space:

@@ -27,6 +27,7 @@ from typing import Any, cast
 import torch
 from msgspec import Struct
 
+from surgery import bench as benches
 from surgery import pipeline
 from surgery.benching import clock, keys, rounds, shapes, stack
 from surgery.benching.shapes import Phase
@@ -38,7 +39,6 @@ from surgery.ir import Candidate, Cost, Space, Spec
 from surgery.library import Library
 from surgery.passes import bench, cost, rank, timing
 from surgery.pipeline import Options
-from surgery.scoring.arrays import from_numpy
 from surgery.scoring.model import Parent, make_layer
 from surgery.tensors.ops import tensor_reader
 
@@ -97,7 +97,7 @@ def main() -> None:
         library = options.library or Path(folder) / "library"
         run = Options(library, Path(folder) / "cache", progress=Progress())
         sink = Sink()
-        found = pipeline.bench(str(path), sink, run, options.rounds, ("here",))
+        found = benches.run(str(path), sink, run, options.rounds, ("here",))
         assert found is not None, [each.message for each in sink.found]
         print("\n".join(bench.text(found)), end="\n\n")
         spec, space = _spaces(str(path), run)
@@ -125,13 +125,12 @@ def _loop(spec: Spec, space: Space, run: Options, options: argparse.Namespace) -
     chosen = [_kept(space), *children]
     wholes = [_modules(made, child) for child in chosen]
     (scenario,) = spec.scenarios
-    tokens = from_numpy(bench.prompts(spec, space.model, scenario))
-    given = rounds.prompts(made, tokens, scenario.prefill)
+    given = rounds.prompts(made, bench.prompts(spec, space.model, scenario), scenario.prefill)
     place = keys.place(spec, space.model, timing.machine_of(spec, scenario), scenario)
     assert place is not None
     measured: list[list[float]] = [[] for _ in chosen]
     for phase in shapes.PHASES:
-        times = rounds.run(made, [], wholes, given, phase, options.rounds)
+        times = rounds.run(made, rounds.Children([], wholes), given, phase, options.rounds)
         unit = place.get(Library(run.library), phase, keys.REFERENCE)
         assert unit is not None
         for each, whole in zip(measured, times.wholes, strict=True):
