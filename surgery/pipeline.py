@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from surgery.passes.judge import Judgement
     from surgery.passes.rivals import Rival
     from surgery.passes.solve import Solution
+    from surgery.passes.tables import Given
 
 _T = TypeVar("_T")
 
@@ -171,7 +172,8 @@ def costs(
     try:
         found = run.step("plan", lambda: plans.read(plan))
         spec, space = expanded(path, run, None)
-        return run.step("costs", lambda: breakdown.run(found, spec, space, layer))
+        told = _told_by_others(spec, space, run).space
+        return run.step("costs", lambda: breakdown.run(found, spec, told, layer))
     except Halt:
         return None
 
@@ -232,19 +234,28 @@ def expanded(path: str, run: Run, out: Out | None) -> tuple[Spec, Space]:
 
 def pose(path: str, run: Run, out: Out | None = None) -> Posed:
     """Everything before solving; measures what the library lacks. Raises `Halt`."""
-    from surgery.passes import foresee, score, tables
+    from surgery.passes import foresee, score
 
     sink, progress, library = run.sink, run.options.progress, run.library
     spec, offered = expanded(path, run, out)
-    given = run.step("tables", lambda: tables.run(spec, offered, run.options.tables, sink))
-    if run.options.operations:
-        given = run.step("operations", lambda: tables.with_operations(spec, given))
+    given = _told_by_others(spec, offered, run)
     run.ensure("foresee", lambda: foresee.run(spec, given.space, sink, run.options.relax))
     space = run.step("rank", lambda: _ranked(spec, given.space, run))
     measured = run.step(
         "score", lambda: score.run(spec, space, library, sink, progress, given.scores)
     )
     return Posed(spec, space, measured, given.files)
+
+
+def _told_by_others(spec: Spec, space: Space, run: Run) -> Given:
+    """The space with what tables say, and what operations add up to."""
+    from surgery.passes import tables
+
+    files = run.options.tables
+    given = run.step("tables", lambda: tables.run(spec, space, files, run.sink))
+    if not run.options.operations:
+        return given
+    return run.step("operations", lambda: tables.with_operations(spec, given))
 
 
 def _planned(path: str, run: Run, out: Out | None = None) -> Planned:

@@ -364,11 +364,11 @@ def test_a_breakdown_has_measured_times(
     workplace: Workplace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, spec, space = _spec(workplace)
-    _plant(Library(workplace.folder / ".surgery" / "library"), spec, space)
     _plant(Library(workplace.library), spec, space)
     assert workplace.run("plan", path) == 0
     capsys.readouterr()
-    assert workplace.run("show", str(Path(path).with_suffix(".plan")), "--costs", path) == 0
+    shown = ("show", str(Path(path).with_suffix(".plan")), "--costs", path)
+    assert workplace.run(*shown, "--library", str(workplace.library)) == 0
     said = capsys.readouterr().out
     assert "measured decode" in said
     assert "measured prefill" in said

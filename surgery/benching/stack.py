@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicCache
 
-from surgery.benching.clock import Clock
+from surgery.benching.clock import Clock, cpu
 from surgery.benching.shapes import Shape
 from surgery.ir import Attention, Layer, Model
 from surgery.scoring.model import CausalLM, describe, load_parent
@@ -52,9 +52,10 @@ def load(model: Model, clock: Clock, copies: int) -> Stack:
 
     `copies` is how many layers of other shapes there will be for each of its own.
     """
-    layer = clock.dtype.itemsize * model.params // len(model.layers)
-    # Half of the memory is for what the layers compute.
-    depth = min(len(model.layers), max(1, clock.free() // 2 // (layer * (1 + copies))))
+    params = model.params // len(model.layers)
+    # Half of the memory is for what the layers compute; weights are read on the processor first.
+    fits = clock.free() // 2 // (clock.dtype.itemsize * params * (1 + copies))
+    depth = min(len(model.layers), max(1, min(fits, cpu().free() // (4 * params))))
     if model.files and depth == len(model.layers):
         module = load_parent(model).module
     else:

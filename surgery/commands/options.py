@@ -61,6 +61,14 @@ operations = click.option(
     is_flag=True,
     help="Times of operations that NVIDIA measured, where that package has them.",
 )
+tables = click.option(
+    "--table",
+    "tables",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Scores, costs, times and kept lists that others measured (CSV or Parquet).",
+)
 refine = click.option(
     "--refine",
     type=click.IntRange(0),

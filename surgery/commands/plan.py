@@ -25,14 +25,7 @@ if TYPE_CHECKING:
 @click.option("-o", "out", type=click.Path(path_type=Path), metavar="PLAN", help="Write here.")
 @options.inputs
 @options.library
-@click.option(
-    "--table",
-    "tables",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    metavar="FILE",
-    help="Scores, costs and kept lists that others measured (CSV or Parquet).",
-)
+@options.tables
 @options.operations
 @options.refine
 @options.rivals

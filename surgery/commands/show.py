@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from surgery.commands import options
-from surgery.diagnostics import Stop
+from surgery.diagnostics import Sink, Stop
+from surgery.pipeline import Options
 
 
 @click.command()
@@ -18,6 +20,9 @@ from surgery.diagnostics import Stop
 @click.option("--costs", "spec", metavar="SPEC", help="What times and bytes are made of.")
 @click.option("--layer", type=int, metavar="N", help="With --costs: of one layer.")
 @options.inputs
+@options.library
+@options.tables
+@options.operations
 @options.json
 def command(
     plan: Path,
@@ -26,6 +31,9 @@ def command(
     spec: str | None,
     layer: int | None,
     inputs: tuple[str, ...],
+    library: Path,
+    tables: tuple[Path, ...],
+    operations: bool,
     as_json: bool,
 ) -> None:
     """Print what a plan does, from the file alone; with --costs, what its figures are made of."""
@@ -38,7 +46,10 @@ def command(
     if layer is not None and spec is None:
         raise click.UsageError("--layer goes with --costs")
     if spec is not None:
-        _costs(plan, spec, layer, inputs, as_json)
+        sink = options.sink_for(spec)
+        run = options.run_options(sink, library, inputs, options.Format.FULL)
+        known = run and replace(run, tables=tables, operations=operations)
+        _costs(plan, spec, layer, sink, known, as_json)
         return
     if for_diff:
         click.echo(_for_diff(plan), nl=False)
@@ -51,13 +62,11 @@ def command(
 
 
 def _costs(
-    plan: Path, spec: str, layer: int | None, inputs: tuple[str, ...], as_json: bool
+    plan: Path, spec: str, layer: int | None, sink: Sink, run: Options | None, as_json: bool
 ) -> None:
     from surgery import console, pipeline
     from surgery.passes import breakdown
 
-    sink = options.sink_for(spec)
-    run = options.run_options(sink, options.DEFAULT_LIBRARY, inputs, options.Format.FULL)
     found = pipeline.costs(spec, sink, run, plan, layer) if run else None
     options.tell(sink, options.Format.FULL)
     if found is None:
