@@ -486,7 +486,7 @@ def test_what_is_measured_counts_more_than_what_is_imported(workplace: Workplace
     ("row", "message"),
     [
         ("fixed,decode@night,1,", "`decode@night` is about a scenario that the spec does not have"),
-        ("fixed,decode@many,1,", "`decode@many` does not say of how many sequences it is"),
+        ("fixed,decode@many,1,", "`decode@many` is about a batch that is not a number"),
         ("fixed,decode@chat,-1,", "`decode@chat` of `fixed` is below 0"),
         ("fixed,decode@chat,1,-1", "`decode@chat` of `fixed` is below 0"),
         ("fixed,decode@chat,fast,", "`fast` is no number"),
@@ -497,16 +497,6 @@ def test_rows_that_are_no_times(workplace: Workplace, row: str, message: str) ->
     _, space, sink = _table(workplace, CLOUD, row)
     assert space is None
     assert [found.message for found in sink.found] == [message]
-
-
-def test_a_time_may_say_of_how_many_sequences_it_is(workplace: Workplace) -> None:
-    _, space, sink = _table(workplace, CLOUD, "fixed,decode@many/64,0.5,", "fixed,decode@chat,1,")
-    assert space is not None, sink.found
-    assert [(each.scenario, each.batch) for each in space.fixed.times] == [
-        ("many", 64),
-        ("chat", 3),
-    ]
-    assert space.parent[0].times == space.fixed.times
 
 
 def test_what_was_timed_here_travels_as_a_table(

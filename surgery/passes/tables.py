@@ -4,9 +4,8 @@ In: the files of `--table`, the spec, its space. Out: `Given`: the space with th
 lists of the tables in place of ours, and the damages that need no measuring. A row has an
 `address` (that of a candidate, or `fixed`) and a `metric`: a score of the spec (nats), a cost
 (`params`; `weights` and `kv_per_token` in bytes), a time (`prefill@NAME`, the reading of one
-prompt of the scenario NAME, `decode@NAME`, one token for all of its sequences, both in seconds;
-`decode@NAME/64` says of how many sequences, which `batch = fit` needs), `kept` (`0-5,9`: what an
-edit that selects keeps), or `k_scale` and `v_scale` of an FP8 cache.
+prompt of the scenario NAME, `decode@NAME`, one token for all of its sequences, both in seconds),
+`kept` (`0-5,9`: what an edit that selects keeps), or `k_scale` and `v_scale` of an FP8 cache.
 
 Refuses what no row can mean (E0707: unknown addresses and metrics, numbers that are none, two
 values for one), values that are not finite (E0702), damage of the parent's own block (E0704), and
@@ -51,7 +50,7 @@ _SHOW = 5
 _LONGEST = 64
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?")
 _ENDLESS = re.compile(r"(?i)[+-]?(nan|inf|infinity)")
-_TIME = re.compile(r"(prefill|decode)@(\w+)(?:/(\d{1,9}))?")
+_TIME = re.compile(r"(prefill|decode)@(\w+)")
 _LAYER = re.compile(r"layer\.0*(\d+)\.")
 
 Scores = Mapping[str, Mapping[str, Damage]]
@@ -169,18 +168,17 @@ class _Reading(Struct):
         else:
             self.costs.setdefault(address, {})[row.metric] = int(value)
 
-    def time(self, row: Row, address: str, phase: str, name: str, batch: str | None) -> None:
+    def time(self, row: Row, address: str, phase: str, name: str) -> None:
         scenario = next((s for s in self.spec.scenarios if s.name == name), None)
-        sequences = int(batch) if batch else scenario.batch if scenario else None
         if scenario is None:
             message = f"`{shown(row.metric)}` is about a scenario that the spec does not have"
             names = ", ".join(f"`{each.name}`" for each in self.spec.scenarios) or "none"
             self.refuse(row, message, f"no scenario `{name}`", f"there are {names}")
             return
-        if sequences is None:
-            message = f"`{row.metric}` does not say of how many sequences it is"
-            note = f"the batch of `{name}` is not a number: write `{row.metric}/64`"
-            self.refuse(row, message, "of how many?", note)
+        if scenario.batch is None:
+            message = f"`{row.metric}` is about a batch that is not a number"
+            note = "times of one batch say nothing of the others"
+            self.refuse(row, message, f"`{name}` has `batch = fit`", note)
             return
         value = self.number(row, row.value)
         error = self.number(row, row.error) if row.error else None
@@ -192,7 +190,7 @@ class _Reading(Struct):
         known = float(error) * NINE_IN_TEN / float(value) if error is not None and value else inf
         band = known if value else 0.0
         reading: Literal["prefill", "decode"] = "prefill" if phase == "prefill" else "decode"
-        made = Timing(name, sequences, reading, float(value), "imported", band)
+        made = Timing(name, scenario.batch, reading, float(value), "imported", band)
         self.times.setdefault(address, []).append(made)
 
     def kept(self, row: Row, address: str) -> None:

@@ -17,10 +17,8 @@ from surgery.benching import keys
 from surgery.benching.keys import Place
 from surgery.costing import aiconfigurator, serving
 from surgery.costing.terms import Work
-from surgery.diagnostics import Stop
 from surgery.ir import Cost, Machine, Scenario, Space, Spec, TimePhase, Timing
 from surgery.library import Library
-from surgery.passes import batches
 
 FIXED = "fixed"
 """The address of what no choice changes."""
@@ -65,19 +63,20 @@ def added(space: Space, find: Finder) -> Space:
 def looked_up(spec: Spec, space: Space) -> tuple[Space, tuple[tuple[str, str], ...]]:
     """The space with times of operations that NVIDIA measured, and (name, SHA-256) of the tables.
 
-    For every batch that scenarios may be solved for. Nothing where the package has nothing.
+    Nothing where the package has nothing, and nothing of `batch = fit`: bounds over batches
+    (`batches.py`) take times that grow with the batch, which points of different sources do not.
     """
     found: dict[str, list[Timing]] = {}
     digests: dict[str, str] = {}
     for scenario in spec.scenarios:
         machine = machine_of(spec, scenario)
         known = aiconfigurator.tables(machine.device, scenario.engine)
-        if known is None or not {*serving.NEEDED} <= {*dict(machine.fields)}:
+        declared = {*serving.NEEDED} <= {*dict(machine.fields)}
+        if known is None or scenario.batch is None or not declared:
             continue
-        for batch in _batches(space, machine, scenario):
-            at = serving.setting(space.model, machine, scenario, batch)
-            for cost in _distinct(space):
-                found.setdefault(repr(cost), []).extend(_operations(cost, at, batch, known))
+        at = serving.setting(space.model, machine, scenario, scenario.batch)
+        for cost in _distinct(space):
+            found.setdefault(repr(cost), []).extend(_operations(cost, at, scenario.batch, known))
         digests[f"{aiconfigurator.PACKAGE}-{known.system}-{known.engine}"] = known.digest
     if not any(found.values()):
         return space, ()
@@ -105,19 +104,6 @@ def _operations(
         if value is not None:
             band = aiconfigurator.BAND
             yield Timing(at.scenario, batch, phase, value, "aiconfigurator", band)
-
-
-def _batches(space: Space, machine: Machine, scenario: Scenario) -> tuple[int, ...]:
-    """Those that a scenario may be solved for, and the parent's own."""
-    if scenario.batch is not None:
-        return (scenario.batch,)
-    model = space.model
-    parent = serving.largest(parent_of(space), model.layers, model, machine, scenario)
-    try:
-        menu = batches.menu(space, machine, scenario)
-    except Stop:
-        return ()
-    return tuple(sorted({*menu, *([parent] if parent else [])}))
 
 
 def imported(space: Space, times: Mapping[str, tuple[Timing, ...]]) -> Space:
