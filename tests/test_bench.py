@@ -240,10 +240,12 @@ def test_bench_times_what_is_offered_once(
 ) -> None:
     path, spec, space = _spec(workplace)
     arguments = (path, "--rounds", "3", "--machine", "here")
+    threads = torch.get_num_threads()
     assert _run(workplace, "bench", *arguments) == 0
     said = capsys.readouterr().out
     blocks = bench.blocks_of(space)
     assert len(blocks) == 6
+    assert torch.get_num_threads() == threads
     assert f"  {len(blocks) + 1} timed now, 0 known before" in said
     assert "cloud: not timed: it is served by vllm: only `engine = torch` is timed" in said
     library = Library(workplace.folder / "library")

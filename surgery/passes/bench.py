@@ -92,7 +92,8 @@ def run(
         if why or place is None:
             skipped.append((scenario.name, why or "PyTorch is not installed as a package"))
             continue
-        new = _measure(spec, space, place, (scenario, machine), here, library, progress, rounds)
+        with clock.cores(here, machine.gpus):
+            new = _measure(spec, space, place, scenario, here, library, progress, rounds)
         found.append(_told(space, place, scenario, library, new))
     if not found:
         raise Stop(_nothing(spec, skipped))
@@ -181,7 +182,7 @@ def _measure(
     spec: Spec,
     space: Space,
     place: Place,
-    where: tuple[Scenario, Machine],
+    scenario: Scenario,
     here: Clock,
     library: Library,
     progress: Progress,
@@ -194,9 +195,8 @@ def _measure(
         return 0
     from surgery.benching import rounds as runs
 
-    scenario, machine = where
     new = frozenset(what for what in missing if not isinstance(what, str))
-    stack = _loaded(space, here, machine, new)
+    stack = _loaded(space, here, new)
     depth = len(stack.own)
     timed = shapes.mixed(offers(space, depth, new))
     held = shapes.drawn(offers(space, depth, frozenset(blocks_of(space))), HELD_OUT, SEED)
@@ -213,14 +213,10 @@ def _measure(
     return len(missing)
 
 
-def _loaded(space: Space, here: Clock, machine: Machine, new: frozenset[Block]) -> Stack:
-    """The parent, or what fits of it, on as many cores as the machine has."""
-    import torch
-
+def _loaded(space: Space, here: Clock, new: frozenset[Block]) -> Stack:
+    """The parent, or what fits of it."""
     from surgery.benching import stack as stacks
 
-    if here.device.type == "cpu":
-        torch.set_num_threads(machine.gpus)
     deepest = offers(space, len(space.model.layers), new)
     copies = max(len(each) for offer in deepest for each in offer) + HELD_OUT
     return stacks.load(space.model, here, copies)

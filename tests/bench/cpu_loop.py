@@ -101,7 +101,8 @@ def main() -> None:
         assert found is not None, [each.message for each in sink.found]
         print("\n".join(bench.text(found)), end="\n\n")
         spec, space = _spaces(str(path), run)
-        rows = _loop(spec, space, run, options)
+        with clock.cores(clock.here(), options.cores):
+            rows = _loop(spec, space, run, options)
         _print(rows)
 
 
