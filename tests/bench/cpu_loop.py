@@ -10,8 +10,10 @@ The sums know none of these children: blocks were timed in others, of the first 
 and not of those that a ranking keeps.
 
 Times are in turn with the parent's and in its unit, the parent's median step when blocks were
-timed. As a control stands what one would say from bytes alone: the parent's time, times the weights
-of the child by those of the parent.
+timed. What does not add up: what blocks leave in the processor's caches for the next one; masks,
+one for each window that a child has, however many layers have it (on average counted to the rest);
+which experts are hit, which depends on the layers before. As a control stands what one would say
+from bytes alone: the parent's time, times the weights of the child by those of the parent.
 """
 
 from __future__ import annotations
