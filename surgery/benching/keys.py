@@ -90,8 +90,10 @@ def place(spec: Spec, model: Model, machine: Machine, scenario: Scenario) -> Pla
 
     Raises `Stop` for text that cannot be read.
     """
+    if scenario.engine != ENGINE or scenario.batch is None or not model.digest:
+        return None
     version = installed()
-    if scenario.engine != ENGINE or scenario.batch is None or version is None or not model.digest:
+    if version is None:
         return None
     return Place(
         {
