@@ -28,6 +28,9 @@ from surgery.sources import Fetched
 SERVED = """
 machine here = device("desk") { memory = 8GiB  bandwidth = 20GB / 1 s  compute = 80B / 1 s }
 scenario chat on here { prefill = 24 tok  decode = 16 tok  batch = 3  engine = torch }
+scenario chatty on here {
+  prefill = 24 tok  decode = 16 tok  batch = 3  engine = torch  verbosity = 1.2x
+}
 scenario cloud on here { prefill = 24 tok  decode = 16 tok  batch = 3 }
 require @fast tpot(chat) <= 99.9% * parent.tpot(chat)
 """
@@ -248,6 +251,7 @@ def test_bench_times_what_is_offered_once(
     assert torch.get_num_threads() == threads
     assert f"  {len(blocks) + 1} timed now, 0 known before" in said
     assert "cloud: not timed: it is served by vllm: only `engine = torch` is timed" in said
+    assert "chatty: not timed: its requests, or a child's, are not all as long" in said
     library = Library(workplace.folder / "library")
     scenario = next(s for s in spec.scenarios if s.name == "chat")
     place = keys.place(spec, space.model, spec.machines[0], scenario)

@@ -85,12 +85,20 @@ def installed() -> str | None:
         return None
 
 
+def steady(scenario: Scenario) -> bool:
+    """Whether all requests of a scenario, a child's too, are as long, and its batch is a number.
+
+    A time at mean lengths is not the mean over lengths.
+    """
+    return scenario.batch is not None and scenario.trace is None and scenario.verbosity == 1
+
+
 def place(spec: Spec, model: Model, machine: Machine, scenario: Scenario) -> Place | None:
-    """The place of a scenario with a fixed batch; `None` where nothing can have been timed.
+    """The place of a steady scenario; `None` where nothing can have been timed.
 
     Raises `Stop` for text that cannot be read.
     """
-    if scenario.engine != ENGINE or scenario.batch is None or not model.digest:
+    if scenario.engine != ENGINE or not steady(scenario) or not model.digest:
         return None
     version = installed()
     if version is None:

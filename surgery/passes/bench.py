@@ -111,6 +111,8 @@ def _why_not(space: Space, machine: Machine, scenario: Scenario, here: Clock, to
         return f"it is served by {scenario.engine}: only `engine = {keys.ENGINE}` is timed"
     if scenario.batch is None:
         return "its batch is not a number"
+    if not keys.steady(scenario):
+        return "its requests, or a child's, are not all as long"
     if not (told or here.is_a(machine.device)):
         return f"`{machine.name}` is of {machine.device}, and this is {here.name}"
     cores = here.device.type == "cpu"

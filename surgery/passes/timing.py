@@ -63,8 +63,9 @@ def added(space: Space, find: Finder) -> Space:
 def looked_up(spec: Spec, space: Space) -> tuple[Space, tuple[tuple[str, str], ...]]:
     """The space with times of operations that NVIDIA measured, and (name, SHA-256) of the tables.
 
-    Nothing where the package has nothing, and nothing of `batch = fit`: bounds over batches
-    (`batches.py`) take times that grow with the batch, which points of different sources do not.
+    Nothing where the package has nothing, nothing of traces, and nothing of `batch = fit`: bounds
+    over batches (`batches.py`) take times that grow with the batch, which points of different
+    sources do not.
     """
     found: dict[str, list[Timing]] = {}
     digests: dict[str, str] = {}
@@ -72,7 +73,7 @@ def looked_up(spec: Spec, space: Space) -> tuple[Space, tuple[tuple[str, str], .
         machine = machine_of(spec, scenario)
         known = aiconfigurator.tables(machine.device, scenario.engine)
         declared = {*serving.NEEDED} <= {*dict(machine.fields)}
-        if known is None or scenario.batch is None or not declared:
+        if known is None or scenario.batch is None or not keys.steady(scenario) or not declared:
             continue
         at = serving.setting(space.model, machine, scenario, scenario.batch)
         for cost in _distinct(space):
