@@ -28,6 +28,8 @@ from surgery.passes import (
     cost,
     estimates,
     expand,
+    explain,
+    relax,
     resolve,
     solve,
 )
@@ -239,6 +241,35 @@ def test_a_scenario_that_has_no_room_for_one_sequence(place: Path) -> None:
     assert found.code.id == "E0506"
     assert found.message == "`long` does not fit on `one`, whatever is chosen"
     assert found.notes[0].endswith("GiB are missing")
+
+
+def test_a_throughput_that_gives_does_so_at_the_batch_that_suits_it(place: Path) -> None:
+    """With up to 24 sequences every batch is looked at; the written limit has a plan."""
+    calm = "require @calm damage <= 0.1"
+    wish = f"require @long throughput(long) >= 1.5x * parent.throughput(long)\n{calm}"
+    spec, space, measured = expanded(place, wish)
+    assert batches.run(spec, space, measured, Sink()) is None
+    found: dict[int, relax.Relaxed] = {}
+    for at, problem in batches.stated(spec, space, measured, Sink()):
+        least = relax.least(problem, ["@long"], solve.Solver(problem.columns), Sink())
+        if least is not None:
+            found[at["long"]] = least
+    assert set(found) == set(range(1, max(found) + 1))
+    best = min(found.values(), key=lambda each: each.by)
+    (clause,) = best.clauses
+    solver = solve.Solver(best.problem.columns)
+    answer = solve.answer(best.problem, solver, Sink(), solve.Proof())
+    assert answer is not None
+    column = {c.address: n for n, c in enumerate(space.candidates)}
+    active = best.problem.columns.active(column[c.address] for c in answer.chosen)
+    value = clause.value.at(active)
+    assert value is not None
+    reached = explain.asked(clause, value)
+    eased = expanded(place, f"require @long throughput(long) >= {reached}\n{calm}")
+    assert batches.run(*eased, Sink()) is not None
+    slightly = float(value) * 1.001
+    eased = expanded(place, f"require @long throughput(long) >= {slightly:.3f} tok/s\n{calm}")
+    assert batches.run(*eased, Sink()) is None
 
 
 # ---- plans -----------------------------------------------------------------------------------

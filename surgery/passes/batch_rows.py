@@ -48,11 +48,12 @@ class Fitting(Struct, frozen=True):
         found, clients = size * self.copies, self.scenario.clients
         return found if clients is None else min(found, clients)
 
-    @property
-    def menu(self) -> tuple[int, ...]:
-        """A few sizes from the parent's to the largest, in equal ratios."""
-        ratio = (self.most / self.parent) ** (1 / (MENU - 1))
-        return tuple(sorted({min(self.most, round(self.parent * ratio**n)) for n in range(MENU)}))
+    def menu(self, steps: int) -> tuple[int, ...]:
+        """The parent's and `steps` sizes from one to the largest, in equal ratios; all if few."""
+        if self.most <= steps:
+            return tuple(range(1, self.most + 1))
+        ratio = self.most ** (1 / (steps - 1))
+        return tuple(sorted({self.parent, *(round(ratio**n) for n in range(steps))}))
 
 
 class Question(Struct, frozen=True):

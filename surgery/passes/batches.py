@@ -38,6 +38,8 @@ from surgery.solving.outcome import Outcome, Proof
 PATIENCE = 64
 """Boxes to open for the optimum itself; after them, what is proved within the gap will do. They are
 counted, not timed, so that the same spec has the same plan."""
+MENU = 24
+"""Sizes to try for one scenario where not all are searched; a quarter where there are several."""
 Sizes: TypeAlias = tuple[int, ...]
 """Sequences per copy of the model, by fitting scenario."""
 
@@ -118,10 +120,12 @@ def stated(
     question = batch_rows.question(spec, space, measured, sink)
     if question is None:
         return
-    for sizes in product(*(each.menu for each in question.fitting)):
+    steps = MENU if len(question.fitting) == 1 else MENU // 4
+    for sizes in product(*(each.menu(steps) for each in question.fitting)):
         pairs = zip(question.fitting, sizes, strict=True)
         batches = {each.scenario.name: each.batch(size) for each, size in pairs}
-        problem = question.at(batches, sink)
+        # At some of them a requirement may be false whatever is chosen: then they are left out.
+        problem = question.at(batches, Sink() if question.fitting else sink)
         if problem is not None:
             yield batches, problem
 
