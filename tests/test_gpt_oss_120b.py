@@ -36,11 +36,11 @@ PARAMS, WEIGHTS = 88_150_438_080, 49_993_752_960
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gpt-oss-120b") / "work"
     shutil.copytree(GOLDEN, folder)
-    (folder / "scores.csv").write_text("\n".join(_rows()) + "\n", encoding="utf-8")
+    (folder / "scores.csv").write_text("\n".join(table_rows()) + "\n", encoding="utf-8")
     return folder
 
 
-def _rows() -> Iterator[str]:
+def table_rows() -> Iterator[str]:
     """Scores as one would expect them: early experts and middle attention are hard to spare."""
     yield "address,metric,value"
     for layer in range(36):

@@ -162,11 +162,15 @@ def _least(
     if len(soft) == 1:
         return _alone(ask, soft[0], best)
     high, low = _worst(soft, best), ZERO
+    closer = True
     while high - low > high * CLOSE:
-        middle = Fraction(float((low + high) / 2))
-        found = ask([each.eased(middle) for each in soft], total)
+        # Often what was found is the least already, which one question says.
+        middle = high * (1 - CLOSE) if closer else (low + high) / 2
+        closer = not closer
+        # Any choice will do: a goal would have to be proved, too.
+        found = ask([each.eased(Fraction(float(middle))) for each in soft], constant(0))
         if found is None:
-            low = middle
+            low = Fraction(float(middle))
         else:
             high, best = _worst(soft, found), found
     return high, best
