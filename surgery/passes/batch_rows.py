@@ -26,9 +26,6 @@ from surgery.passes.constrain import Fixed, Problem
 from surgery.solving.optimism import Optimism
 from surgery.units import BYTES, format_bytes
 
-MENU = 6
-"""Sizes to try for one scenario where not all can be."""
-
 
 class Fitting(Struct, frozen=True):
     """A scenario with `batch = fit` of which something is asked.
