@@ -197,7 +197,7 @@ def _check_best(case: Case, index: int, best: Best) -> None:
     if best.clause.op != "==":
         tighter = value if strict else value - outward
         assert not case.possible(_with_limit(case, index, best, tighter))
-    if best.asked is not None and _copied(best) != value:
+    if best.asked is not None and (strict or _copied(best) != value):
         assert case.possible(_with_limit(case, index, best, _copied(best)))
 
 
