@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from surgery import lockfile, show
 from surgery.explore import Point, Sweep
+from surgery.figures import reading
 from surgery.ir import Plan
 from surgery.passes import summary
 from surgery.passes.emit import Emitted
@@ -27,10 +28,18 @@ def planned(found: Planned) -> str:
 
 def _rivals(found: Planned) -> str:
     """Simpler ways of choosing under the same requirements, by the same sums."""
+    from surgery.passes import rivals
+
     goal, best = found.plan.objective
-    rows = [("under the same requirements", goal, "", ""), ("this plan", best, "", "")]
-    rows += [(rival.name, significant(rival.objective), "", "") for rival in found.rivals]
-    return _table(rows)
+    rows = [("under the same requirements", goal, ""), ("this plan", best, "")]
+    at = reading(best)
+    for rival in found.rivals:
+        worse = f"{float((rival.objective - at) / abs(at)):+.1%}" if at else ""
+        rows.append((rival.name, significant(rival.objective), worse))
+    names = {rival.name for rival in found.rivals}
+    missing = ", ".join(name for name in rivals.WAYS if name not in names)
+    told = f"\n  no such choice keeps all of them: {missing}" if missing else ""
+    return _table(rows) + told
 
 
 def front(sweep: Sweep, points: Sequence[Point]) -> str:

@@ -263,6 +263,10 @@ def test_links_lead_to_files(spec: tuple[Workspace, str], folder: Path) -> None:
     text = SPEC.replace('local("moe")', 'hf("a/b")')
     targets = [each.target for each in links.document_links(*opened(folder, text, "hub.surg"))]
     assert "https://huggingface.co/a/b" in targets
+    (folder / "old.plan").write_text("surgery-plan 1\n", encoding="utf-8")
+    near = SPEC + '\nrequire @near distance(local("old.plan")) <= 4 layers\n'
+    targets = [each.target for each in links.document_links(*opened(folder, near, "near.surg"))]
+    assert (folder / "old.plan").as_uri() in targets
 
 
 def test_signatures(spec: tuple[Workspace, str]) -> None:

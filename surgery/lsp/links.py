@@ -1,4 +1,4 @@
-"""Links: imported files, datasets on disk, models on the Hub.
+"""Links: imported files, datasets and plans on disk, models on the Hub.
 
 In: an analysis. Out: the span of each path, without its quotes, and where it leads. Paths that
 lead nowhere have no link.
@@ -51,8 +51,21 @@ def _targets(
                     target = _target(analysis, call.func.text, each.value, hub)
                     if target is not None:
                         yield each, target
+        case ast.Let() | ast.Require() | ast.Fn():
+            yield from _plans(analysis, item)
         case _:
             return
+
+
+def _plans(analysis: Analysis, item: ast.Item) -> Iterator[tuple[ast.Str, str]]:
+    """Plans that distances are taken from."""
+    for node in ast.walk(item):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            for each in node.positional[:1]:
+                if isinstance(each, ast.Str) and node.func.text == "local":
+                    target = _target(analysis, "local", each.value, "")
+                    if target is not None:
+                        yield each, target
 
 
 def _target(analysis: Analysis, maker: str, text: str, hub: str) -> str | None:

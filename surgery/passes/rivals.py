@@ -29,6 +29,8 @@ from surgery.passes.constrain import Problem
 from surgery.passes.solve import Solver
 from surgery.solving.linear import ZERO, Linear
 
+WAYS = ("greedy", "largest", "uniform", "periodic")
+"""Those that make one choice or none."""
 SEEDS = 3
 """Lots that are drawn unless somebody asks for more."""
 _PERIODS = (2, 3, 4)
