@@ -266,6 +266,24 @@ def test_what_giving_a_requirement_up_buys() -> None:
         assert found.until == explain.asked(found.clause, nearest)
 
 
+def test_time_that_runs_out_is_no_answer() -> None:
+    """What is not settled is neither impossible nor possible."""
+    toy = Toy(("@size", _size(1500)), ("@calm", _calm(0.2)), ("@sight", _full(1)))
+    sink = Sink()
+    late = Solver(toy.problem.columns, limit=0.0)
+    assert relax.least(toy.problem, ["@size", "@calm"], late, sink) is None
+    assert [d.code.id for d in sink.found] == ["E0603"]
+    toy = Toy(("@size", _size(2600)), ("@sight", _full(1)))
+    solution = toy.solution()
+    priced = prices.run(toy.problem, solution, late, 0.0)
+    assert "not settled" in prices.text(priced)
+    assert "infeasible" not in prices.text(priced)
+    listed = why.text(why.run(toy.problem, solution, 0, late, 0.0))
+    assert "not settled in time" in listed
+    (given_up,) = relax.bought(toy.problem, "@sight", solution.objective, late, 0.0)
+    assert given_up.objective is None
+
+
 def test_labels_are_asked_for_by_name() -> None:
     toy = Toy(("@size", _size(2600)), ("", _full(1)))
     assert relax.unknown(toy.spec, ["@size", "@1"]) is None

@@ -32,11 +32,12 @@ _STEP = Fraction(1, 100)
 class Moved(Struct, frozen=True):
     """The optimum with a limit moved: no plan is worth more than `bound`, in the user's sense.
 
-    Both are `None` where there is no plan.
+    Both are `None` where there is no plan, or where time ran out before that was `settled`.
     """
 
     objective: Fraction | None
     bound: Fraction | None
+    settled: bool = True
 
 
 class Price(Struct, frozen=True):
@@ -108,7 +109,7 @@ def _solved(
     moved = replace(problem, clauses=tuple(clauses))
     found = solver.minimise(moved.rows, problem.goal, gap=gap, warm=solution.prices)
     if found.status != "optimal":
-        return Moved(None, None)
+        return Moved(None, None, settled=found.status == "infeasible")
     value = problem.objective.at(problem.columns.active(found.chosen))
     sign = -1 if problem.spec.objective.sense == "maximize" else 1
     return Moved(value, value - sign * (found.value - found.bound))
@@ -169,7 +170,7 @@ def _limit(clause: Clause) -> str:
 def _change(prices: Prices, moved: Moved) -> str:
     """The change of the objective; two numbers where the proofs leave that much open."""
     if moved.objective is None or moved.bound is None:
-        return "infeasible"
+        return "infeasible" if moved.settled else "not settled"
     ends = sorted({moved.bound - prices.objective, moved.objective - prices.bound})
     close = _close(ends, prices.objective)
     shown = [signed(worth(abs(end), prices.dimension), end) for end in close]

@@ -4,7 +4,8 @@ In: a problem, its spec, the requirements that may give. Out: where nothing sati
 requirements, `Relaxed`: the least relaxation of exactly these that makes room for the others, and
 the problem with the limits so moved, to be solved. Where something does, `Bought`: the optimum
 without the requirement, and the limit at which it stops to bind. As data and as text. Reports
-E0601 where the others conflict among themselves, E0201 for a label that no requirement has.
+E0601 where the others conflict among themselves, E0603 where time runs out, E0201 for a label that
+no requirement has.
 
 Several requirements give by the same part of their limits: the largest relative violation is the
 least there is (to a millionth of it), and the best of the plans within it is taken. One
@@ -24,13 +25,18 @@ from surgery import catalog
 from surgery.diagnostics import Diagnostic, Help, Sink
 from surgery.figures import plain
 from surgery.ir import Spec
-from surgery.passes import explain
+from surgery.passes import explain, solve
 from surgery.passes.constrain import Problem, label
 from surgery.passes.solve import TIE, Solver
 from surgery.solving.linear import ZERO, Clause, Extreme, Linear, Ratio, constant
+from surgery.solving.outcome import Outcome
 from surgery.views.table import table
 
 CLOSE = Fraction(1, 10**6)
+
+
+class Unsettled(Exception):
+    """Time ran out before a question was answered. Does not leave this module."""
 
 
 class Ask(Protocol):
@@ -122,7 +128,11 @@ def least(problem: Problem, labels: Sequence[str], solver: Solver, sink: Sink) -
     clauses = given(problem, labels)
     soft = tuple(each for clause in clauses for each in _soft(clause))
     rest = without(problem, labels)
-    found = _least(solver, rest.rows, soft)
+    try:
+        found = _least(solver, rest.rows, soft)
+    except Unsettled:
+        sink.report(solve.unproven(problem, Outcome("stopped")))
+        return None
     if found is None:
         why = explain.infeasible(rest, solver.minimise)
         names = " and ".join(f"`{each}`" for each in labels)
@@ -151,6 +161,8 @@ def _least(
 
     def ask(rows: Sequence[Linear], goal: Linear) -> frozenset[int] | None:
         found = solver.minimise((*hard, *rows), goal)
+        if found.status == "stopped":
+            raise Unsettled
         return solver.columns.active(found.chosen) if found.status == "optimal" else None
 
     total = constant(0)
@@ -215,7 +227,10 @@ def bought(
 def _until(problem: Problem, clause: Clause, rows: Sequence[Linear], solver: Solver) -> str | None:
     """The limit that costs nothing any more: the nearest that an optimum without it keeps."""
     soft = _soft(clause)
-    nearest = _least(solver, rows, soft) if len(soft) == 1 else None
+    try:
+        nearest = _least(solver, rows, soft) if len(soft) == 1 else None
+    except Unsettled:
+        return None
     return _literal(clause, nearest[1]) if nearest else None
 
 
