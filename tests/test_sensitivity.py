@@ -120,6 +120,22 @@ def test_a_price_is_that_of_the_best_plan_with_the_alternative(sense: str) -> No
     assert statuses == {"chosen", "optimal", "infeasible"}
 
 
+def test_a_price_where_two_sites_of_a_layer_interact() -> None:
+    """Forcing one site leaves pairs of columns open, and closes others."""
+    gone = F.both(
+        F.test("attention", "full", negated=True), F.compare(F.fact("width"), "<=", F.number(32))
+    )
+    toy = Toy(("@pairs", F.compare(F.count(gone), ">=", F.number(1))), ("@size", _size(3200)))
+    assert toy.problem.columns.grids
+    solution = toy.solution()
+    for layer in range(2):
+        found = why.run(toy.problem, solution, layer, toy.solver, 0.0)
+        for one in (one for _, each in found.sites for one in each):
+            address = one.candidate.address
+            best = toy.best(allowed=lambda chosen, a=address: a in {c.address for c in chosen})
+            assert one.objective == best
+
+
 def test_a_price_list_as_text() -> None:
     toy = Toy(("@size", _size(2700)), ("@sight", _full(1)), ("@calm", _calm(0.3)))
     found = why.run(toy.problem, toy.solution(), 0, toy.solver, 0.0)
