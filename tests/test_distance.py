@@ -207,6 +207,27 @@ def test_a_plan_is_stale_when_the_one_it_is_near_to_changes(
     assert "the spec has changed" not in told
 
 
+def test_a_plan_that_is_too_far_is_not_carried_out(
+    workplace: Workplace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The distance is counted again from the decisions, whatever the file says of it."""
+    assert workplace.run("plan", workplace.write("base.surg", LLAMA_SPEC)) == 0
+    near = SMALLER + 'require @apart distance(local("base.plan")) <= 3 layers\n'
+    spec = workplace.write("near.surg", near)
+    assert workplace.run("plan", spec) == 0
+    assert workplace.run("plan", workplace.write("free.surg", SMALLER)) == 0
+    good = plans.read(workplace.folder / "near.plan")
+    free = plans.read(workplace.folder / "free.plan")
+    forged = replace(good, decisions=free.decisions, metrics=free.metrics)
+    (workplace.folder / "near.plan").write_text(plans.text(forged), encoding="utf-8")
+    capsys.readouterr()
+    plan = str(workplace.folder / "near.plan")
+    assert workplace.run("compile", spec, "--plan", plan, "-o", "out") == 1
+    told = capsys.readouterr().err
+    assert "does not meet this requirement" in told
+    assert "require @apart distance" in told
+
+
 def test_plans_of_something_else(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
     assert workplace.run("plan", workplace.write("base.surg", LLAMA_SPEC)) == 0
     base = workplace.folder / "base.plan"
