@@ -8,7 +8,7 @@ cost model yet (E0011). A leaf that `check` should have ruled out is a `ValueErr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 
 from msgspec import Struct, field
@@ -21,7 +21,6 @@ from surgery.diagnostics import Code, Diagnostic, Help, Label, Sink, Stop
 from surgery.expr import Distance, Fact, Is, LayerFact, MachineFact, Metric, ScoreTotal
 from surgery.ir import (
     Attention,
-    Candidate,
     Cost,
     Experts,
     Ffn,
@@ -319,11 +318,6 @@ def distance(wanted: Distance, context: Context) -> Fraction:
     if context.decided is None:
         raise ValueError("a distance of something that was not decided")
     return Fraction(len({layer for layer, *_ in context.decided ^ frozenset(wanted.decided)}))
-
-
-def decisions(chosen: Iterable[Candidate]) -> frozenset[tuple[int, str, str, bool]]:
-    """What candidates decide, as distances compare it."""
-    return frozenset((c.layer, c.site.value, c.text, c.changed) for c in chosen)
 
 
 # ---- layers ----------------------------------------------------------------------------------

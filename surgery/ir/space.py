@@ -92,6 +92,11 @@ class Candidate(Struct, frozen=True):
         return self.alternative.edit if self.alternative else "keep"
 
     @property
+    def decision(self) -> tuple[int, str, str, bool]:
+        """What distances compare: layer, site, text, whether it is an edit."""
+        return (self.layer, self.site.value, self.text, self.changed)
+
+    @property
     def changed(self) -> bool:
         """Whether the block differs from the parent's."""
         return self.edit != "keep" or self.facet is not None

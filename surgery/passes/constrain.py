@@ -23,7 +23,7 @@ from surgery import catalog
 from surgery.affine import walk
 from surgery.diagnostics import Diagnostic, Sink, Stop
 from surgery.expr import Expr, Metric
-from surgery.facts import Context, decisions
+from surgery.facts import Context
 from surgery.ir import Candidate, Evidence, Measured, Requirement, Space, Spec
 from surgery.passes import cost
 from surgery.solving.columns import Columns, become
@@ -102,7 +102,7 @@ class Problem(Struct, frozen=True):
             result=(self.columns.space.fixed, *(c.cost for c in candidates)),
             scores=scores,
             sink=None,
-            decided=decisions(candidates),
+            decided=frozenset(c.decision for c in candidates),
         )
 
     def statement(self) -> cvxpy.Problem:

@@ -15,7 +15,6 @@ from surgery import affine, catalog, edits, evaluate
 from surgery import plan as plans
 from surgery.diagnostics import Diagnostic, Help, Label, Sink, Stop
 from surgery.expr import ScoreTotal
-from surgery.facts import decisions
 from surgery.ir import Candidate, Plan, Requirement, Site, Space, Spec
 from surgery.lockfile import address
 from surgery.passes import cost
@@ -107,7 +106,7 @@ def _verify_requirements(
         replace(cost.parent_context(spec, space), sink=sink),
         layers=edits.child_layers(space.model, chosen),
         result=cost.chosen_costs(space, chosen),
-        decided=decisions(chosen),
+        decided=frozenset(c.decision for c in chosen),
     )
     for requirement in spec.requirements:
         if any(isinstance(part, ScoreTotal) for part in affine.walk(requirement.expr)):

@@ -58,9 +58,7 @@ def extreme(
 
 def apart(distance: Distance, columns: Columns) -> Linear:
     """In how many layers the choices and a plan differ; what the space does not offer differs."""
-    column = {
-        (c.layer, c.site.value, c.text, c.changed): n for n, c in enumerate(columns.candidates)
-    }
+    column = {c.decision: n for n, c in enumerate(columns.candidates)}
     found = constant(0)
     for layer, decisions in groupby(distance.decided, key=lambda decision: decision[0]):
         chosen = [column.get(decision) for decision in decisions]
