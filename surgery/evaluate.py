@@ -85,11 +85,18 @@ def _leaf(
         case ScoreTotal():
             return facts.score_total(expr, context)
         case Distance():
-            return facts.distance(expr, context)
+            return _distance(expr, context)
         case LayerFact():
             return facts.layer_fact(expr, context)
         case _:
             assert_never(expr)
+
+
+def _distance(wanted: Distance, context: Context) -> Fraction:
+    """In how many layers a plan and the result are decided otherwise."""
+    if context.decided is None:
+        raise ValueError("a distance of something that was not decided")
+    return Fraction(len({layer for layer, *_ in context.decided ^ frozenset(wanted.decided)}))
 
 
 def _test(expr: Is | Compare | Logic, context: Context) -> bool:

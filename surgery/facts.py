@@ -18,7 +18,7 @@ from surgery import catalog, sizes
 from surgery.costing import parallel, serving
 from surgery.costing.serving import Setting
 from surgery.diagnostics import Code, Diagnostic, Help, Label, Sink, Stop
-from surgery.expr import Distance, Fact, Is, LayerFact, MachineFact, Metric, ScoreTotal
+from surgery.expr import Fact, Is, LayerFact, MachineFact, Metric, ScoreTotal
 from surgery.ir import (
     Attention,
     Cost,
@@ -311,13 +311,6 @@ def score_total(wanted: ScoreTotal, context: Context) -> Fraction:
     if context.scores is None or wanted.score not in context.scores:
         raise ValueError(f"the score {wanted.score!r} has no value here")
     return context.scores[wanted.score]
-
-
-def distance(wanted: Distance, context: Context) -> Fraction:
-    """In how many layers a plan and the result are decided otherwise."""
-    if context.decided is None:
-        raise ValueError("a distance of something that was not decided")
-    return Fraction(len({layer for layer, *_ in context.decided ^ frozenset(wanted.decided)}))
 
 
 # ---- layers ----------------------------------------------------------------------------------
