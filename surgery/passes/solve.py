@@ -44,7 +44,7 @@ from surgery.passes import explain
 from surgery.passes.constrain import Problem
 from surgery.solving import highs
 from surgery.solving.columns import Columns
-from surgery.solving.knapsack import dual, search
+from surgery.solving.knapsack import search
 from surgery.solving.knapsack.items import Lowered, lowered
 from surgery.solving.knapsack.search import Policy
 from surgery.solving.linear import ZERO, Linear, constant
@@ -217,7 +217,9 @@ class Solver(Struct):
             if form is None:
                 return Outcome("infeasible")
             start = np.array([warm]) if len(warm) == len(knapsacks) > 0 else None
-            answer = search.solve(form.instance, policy, start, form.step)
+            answer = search.solve(
+                form.instance, policy, start, form.step, float(goal.constant / form.scale)
+            )
             if answer.status == "infeasible":
                 return Outcome("infeasible")
             bound = Fraction(answer.bound) * form.scale + goal.constant
@@ -244,7 +246,7 @@ def _outcome(
     bound = min(bound, value)
     size = max(abs(value), value - goal.constant)
     cap = float((value + abs(value) * TIE - goal.constant) / form.scale)
-    near = dual.within(form.instance, answer.bundle.around, cap)
+    near = answer.within(len(form.instance.cost), cap)
     return Outcome(
         status=answer.status,
         chosen=chosen,

@@ -144,8 +144,9 @@ class Master(Struct):
         for column in range(self.rows):
             self._highs.changeColBounds(column, 0.0, self.box)
 
-    def solve(self) -> tuple[float, Floats]:
-        """The greatest value under the cuts so far, and where."""
+    def solve(self) -> tuple[float, Floats, Floats]:
+        """The greatest value under the cuts so far, where, and the share of each cut in it."""
         self._highs.run()
-        values = np.array(self._highs.getSolution().col_value)
-        return float(values[-1]), np.maximum(values[:-1], 0.0)
+        solution = self._highs.getSolution()
+        values, shares = np.array(solution.col_value), np.abs(solution.row_dual)
+        return float(values[-1]), np.maximum(values[:-1], 0.0), shares / (shares.sum() or 1.0)

@@ -13,6 +13,8 @@ look next (Kelley 1960).
 
 from __future__ import annotations
 
+from math import inf
+
 import numpy as np
 from msgspec import Struct
 
@@ -40,16 +42,24 @@ class Step(Struct, frozen=True):
 class Bundle(Struct, frozen=True):
     """What was tried, best bound first.
 
-    `unfit` says that the bound exceeds what any choice can cost: none fits.
+    `shares` are those of the steps' choices in a point of the relaxation: their mixture keeps all
+    rows. `unfit` says that the bound exceeds what any choice can cost: none fits.
     """
 
     steps: tuple[Step, ...]
+    shares: tuple[float, ...] = ()
     unfit: bool = False
 
     @property
     def bound(self) -> float:
         """No choice that fits costs less."""
         return self.steps[0].value
+
+    def mixed(self, values: Floats) -> Floats:
+        """(q,) What the relaxation comes to in other rows, `values` (q, n) per item."""
+        mixture = zip(self.shares, self.steps, strict=True)
+        parts = [share * values[:, step.chosen].sum(axis=1) for share, step in mixture if share]
+        return np.sum(parts, axis=0)
 
     @property
     def around(self) -> Floats:
@@ -78,16 +88,15 @@ def lagrangian(instance: Instance, prices: Floats) -> Step:
     return Step(prices, value, chosen, instance.used(chosen) - instance.room)
 
 
-def kelley(instance: Instance, warm: Floats | None = None) -> Bundle:
-    """The best bound, and those met on the way. `warm` (k, m) are multipliers to begin with."""
+def kelley(instance: Instance, warm: Floats | None = None, enough: float = inf) -> Bundle:
+    """The best bound, or one above `enough`. `warm` (k, m) are multipliers to begin with."""
     rows = len(instance.room)
     dearest = float(np.maximum.reduceat(instance.cost, instance.start[:-1]).sum())
     hopeless = dearest + 2 * instance.slack(dearest)
     steps = [lagrangian(instance, np.zeros(rows))]
-    if warm is not None:
-        steps += [lagrangian(instance, prices) for prices in warm]
     if (steps[0].slope <= 0).all():  # the least items fit: nothing is better
-        return Bundle((steps[0],))
+        return Bundle((steps[0],), (1.0,))
+    steps += [lagrangian(instance, prices) for prices in (() if warm is None else warm)]
     # A row's multiplier is a price per unit of weight: the whole room is worth about all damage.
     unit = np.maximum(instance.room, 1.0)
     # Without costs the bound is 0 or, along some direction, as large as one likes.
@@ -97,8 +106,11 @@ def kelley(instance: Instance, warm: Floats | None = None) -> Bundle:
     for step in steps:
         master.cut(step.value, step.slope / unit, step.prices * unit)
     best = max(steps, key=lambda s: s.value)
+    shares = np.zeros(0)
     for _ in range(_STEPS):
-        hope, scaled = master.solve()
+        if best.value > min(enough, hopeless):
+            break
+        hope, scaled, shares = master.solve()
         if hope - best.value <= max(_CLOSE * abs(best.value), 1e-3 * close):
             if boxes == _BOXES or not (scaled >= master.box).any():
                 break
@@ -109,10 +121,12 @@ def kelley(instance: Instance, warm: Floats | None = None) -> Bundle:
         steps.append(step)
         if step.value > best.value:
             best = step
-        if best.value > hopeless:
-            return Bundle((best,), unfit=True)
         master.cut(step.value, step.slope / unit, scaled)
-    return Bundle(tuple(sorted(steps, key=lambda s: -s.value)))
+    padded = np.zeros(len(steps))
+    padded[: len(shares)] = shares
+    ranked = sorted(range(len(steps)), key=lambda n: -steps[n].value)
+    order = tuple(steps[n] for n in ranked)
+    return Bundle(order, tuple(padded[ranked].tolist()), best.value > hopeless)
 
 
 def within(instance: Instance, prices: Floats, cutoff: float) -> Mask:

@@ -88,6 +88,11 @@ class Instance(Struct, frozen=True):
         weights = np.concatenate([self.weight, weight[None]])
         return Instance(self.cost, weights, np.append(self.room, room), self.start, self.item)
 
+    def without_row(self, row: int) -> Instance:
+        """The same without one of its rows."""
+        weights = np.delete(self.weight, row, axis=0)
+        return Instance(self.cost, weights, np.delete(self.room, row), self.start, self.item)
+
     def used(self, chosen: Ints) -> Floats:
         """(m,) What the chosen items, one position per group, weigh."""
         return self.weight[:, chosen].sum(axis=1)

@@ -1,40 +1,56 @@
-"""The least cost of an instance with a proof: bounds, choices, and a core that grows.
+"""The least cost of an instance with a proof: bounds, choices, and a tree of few nodes.
 
 In: an `Instance` and a `Policy`. Out: `Answer`: the choice, and a bound that no choice goes below.
 Not here: fractions, ties and messages (`passes/solve.py`).
+
+A node is the instance under limits on a few whole totals; the one with the least bound is next.
 
 1. Kelley's multipliers give the bound of the LP relaxation, and repair gives a choice (`dual.py`,
    `repair.py`).
 2. A cutoff just above the bound leaves few items (reduced-cost fixing). If a choice within the
    cutoff exists it is found by labels, and then nothing else is better; if not, the cutoff is the
    new bound, and a wider one is tried. Each round proves something, and the last one costs most.
-3. Where the labels of a round get too many, HiGHS solves what is left below the best choice.
+3. Where the labels of a round get many, the node is split in two by a total that the relaxation
+   leaves between two whole numbers (`lattice.py`). Their bounds are so much closer to the best
+   choices that one or two rounds end what thousands of times as many labels would.
+4. Where labels get too many and nothing is left to split by, HiGHS solves what is left of a node
+   below the best choice.
 
-The rounds are cheap because the LP bound is close: a choice of 36 layers out of 100 alternatives
-each has 40 to 150 items within the cutoff that contains the optimum. HiGHS on all of them spends
-its time there too, but on cuts. Labels need few rows; from about six on they multiply, and HiGHS
-takes over. Dominance is looked for among labels, not among items: fixing leaves few of those.
+Labels need few rows; from about six on they multiply, and HiGHS takes over. Dominance is looked for
+among labels, not among items: fixing leaves few of those.
 """
 
 from __future__ import annotations
 
 import time
+from heapq import heappop, heappush
 from math import inf
 from typing import Literal
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
-from surgery.solving.knapsack import core, dual, labels, repair
+from surgery.solving.knapsack import core, dual, labels, lattice, repair
 from surgery.solving.knapsack.dual import Bundle
-from surgery.solving.knapsack.instance import Floats, Instance, Ints
+from surgery.solving.knapsack.instance import Floats, Instance, Ints, Mask
 
+TIE = 1e-9
+"""Costs closer than this, relative to the least, are ties."""
 _FIRST = 24
 """Items besides the least of their groups that the first round looks at."""
 _FAR = 1e3
 """How much better a choice must be for the question to be asked again in units of its cost."""
 _CALM = 1000
 """Labels of a round up to which the next may be twice as wide."""
+_CROWD = 4000
+"""Labels of a round from which on splitting costs less than the next round."""
+_SPLIT = 1000
+"""What a split counts, in labels."""
+_WHOLE = 0.01
+"""Distance of a total from a whole number that splitting cannot use."""
+_WARM = 12
+"""Multipliers that a node begins with."""
 
 
 class Policy(Struct, frozen=True):
@@ -56,164 +72,256 @@ class Answer(Struct, frozen=True):
     """What is known: the best choice (items, one per group) and a bound (cost).
 
     `optimal`: proved within the policy's gap. `bundle` holds multipliers to start a neighbour with.
+    `leaves` are the nodes at the end: every choice is in one of them.
     """
 
     status: Literal["optimal", "infeasible", "stopped"]
     chosen: Ints | None
     bound: float
     bundle: Bundle
+    leaves: tuple[Node, ...] = ()
+
+    def within(self, count: int, cutoff: float) -> Mask:
+        """(count,) The items that a choice of cost <= `cutoff` may contain."""
+        kept = np.zeros(count, dtype=np.bool_)
+        for node in self.leaves:
+            if node.relaxed <= cutoff:
+                kept[node.instance.item[dual.within(node.instance, node.prices, cutoff)]] = True
+        return kept
+
+
+class Node(Struct, frozen=True):
+    """An instance with limits on some totals of labels, and what is known of it.
+
+    `bound` is proved; `relaxed` is that of the multipliers `prices`. `limits` are (row of labels,
+    whether from above) of the instance's last rows, in their order. `width` is how far above the
+    bound the next round looks, `last` how many labels the one before had. `done`: HiGHS has said
+    all there is to say.
+    """
+
+    instance: Instance
+    bundle: Bundle
+    prices: Floats
+    bound: float
+    relaxed: float
+    width: float
+    limits: tuple[tuple[int, bool], ...] = ()
+    last: int = 0
+    done: bool = False
 
 
 def solve(
-    instance: Instance, policy: Policy, warm: Floats | None = None, step: float = 0.0
+    instance: Instance,
+    policy: Policy,
+    warm: Floats | None = None,
+    step: float = 0.0,
+    offset: float = 0.0,
 ) -> Answer:
-    """The least cost; `warm` (k, m) are multipliers, `step` divides all costs if it is not 0."""
+    """The least cost; `warm` (k, m) are multipliers, `step` divides all costs if it is not 0.
+
+    Costs plus `offset` are what ties are relative to (`Answer.within`).
+    """
     bundle = dual.kelley(instance, warm)
     if bundle.unfit:
         return Answer("infeasible", None, bundle.bound, bundle)
+    state = _State(instance, policy, step, offset)
+    state.push(_node(instance, bundle, state.whole(bundle.bound), ()))
     if policy.deadline <= time.monotonic():
         return Answer("stopped", None, bundle.bound, bundle)
-    state = _State(instance, policy, bundle, step)
     state.offer(repair.best(instance, bundle))
-    state.raise_bound(bundle.bound)
     status = state.run()
-    return Answer(status, state.chosen, min(state.bound, state.cost), bundle)
+    leaves = tuple(node for _, _, node in sorted(state.open, key=lambda entry: entry[:2]))
+    return Answer(status, state.chosen, min(state.bound, state.cost), bundle, leaves)
+
+
+def _node(
+    instance: Instance, bundle: Bundle, bound: float, limits: tuple[tuple[int, bool], ...]
+) -> Node:
+    """Its first round looks at a few items, however far away the best choice is."""
+    prices = bundle.around
+    reduced = instance.cost + prices[0] @ instance.weight
+    least = np.minimum.reduceat(reduced, instance.start[:-1])
+    reduced = reduced - np.repeat(least, np.diff(instance.start))
+    few = np.sort(reduced[reduced > 0])[:_FIRST]
+    width = float(few[-1]) if len(few) else _dearest(instance) * 1e-6
+    return Node(instance, bundle, prices, bound, bundle.bound, width, limits)
 
 
 class _State(Struct):
+    """The nodes, by their bounds, and the best choice so far."""
+
     instance: Instance
     policy: Policy
-    bundle: Bundle
     step: float
-    prices: Floats = None  # pyright: ignore[reportAssignmentType] - set below
+    offset: float
+    open: list[tuple[float, int, Node]] = []
+    made: int = 0
+    labels: Floats | None = None
     chosen: Ints | None = None
     cost: float = inf
-    bound: float = -inf
     spent: int = 0
-    beamed: bool = False
 
-    def __post_init__(self) -> None:
-        self.prices = self.bundle.around
+    @property
+    def bound(self) -> float:
+        """No choice costs less."""
+        return self.open[0][0]
+
+    def push(self, node: Node) -> None:
+        self.made += 1
+        heappush(self.open, (node.bound, self.made, node))
 
     def offer(self, chosen: Ints | None) -> None:
+        """Take a choice if it is better than the best; `chosen` are items of the whole."""
         if chosen is None or not self.instance.fits(chosen):
             return
         cost = self.instance.total(chosen)
         if cost < self.cost:
             self.chosen, self.cost = chosen, cost
 
-    def raise_bound(self, bound: float) -> None:
+    def whole(self, bound: float) -> float:
         """Costs are whole multiples of the step, and so is the least of them."""
-        if self.step > 0:
-            whole = bound / self.step
-            bound = float(np.ceil(whole - max(1e-6, 1e-12 * abs(whole)))) * self.step
-        self.bound = max(self.bound, bound)
+        if self.step == 0 or not -inf < bound < inf:
+            return bound
+        whole = bound / self.step
+        return float(np.ceil(whole - max(1e-6, 1e-12 * abs(whole)))) * self.step
 
-    def gap(self) -> float:
-        if self.chosen is None:
-            return inf
-        return max(self.cost - self.bound, 0.0) / (self.cost or 1.0)
-
-    def done(self) -> bool:
-        """Optimal up to rounding, or near enough after enough work."""
-        if self.chosen is not None:
-            rounding = max(2 * self.instance.slack(self.cost), self.step / 2)
-            if self.cost - self.bound <= rounding:
-                return True
-        return self.spent >= self.policy.effort and self.gap() <= self.policy.gap
-
-    def run(self) -> Literal["optimal", "infeasible", "stopped"]:
-        width = self._first_width()
-        if self.policy.width == 0:
-            return self._finish()
-        while not self.done():
-            if time.monotonic() > self.policy.deadline:
-                return "stopped"
-            cutoff = min(self.bound + width, self.cost - self.step)
-            if self.spent >= self.policy.effort:
-                # Past this nothing more need be known; the factor is against rounding.
-                cutoff = min(cutoff, self.cost * (1 - self.policy.gap * (1 - 1e-6)))
-            before = self.bound, self.cost
-            found = self._round(cutoff)
-            if found is None or before == (self.bound, self.cost):  # too many labels, or no use
-                return self._finish()
-            if cutoff == inf and self.chosen is None:
-                return "infeasible"
-            if self.chosen is None and cutoff > self._dearest():
-                width = inf
-                continue
-            width *= 2.0 if found < _CALM else 1.4
-            if found >= _CALM and not self.beamed:
-                self._beam()
-        return "optimal"
-
-    def _round(self, cutoff: float) -> int | None:
-        """Prove that the optimum is beyond the cutoff, or find it; labels, `None` if too many."""
-        kept = dual.within(self.instance, self.prices, cutoff)
-        left = self.instance.only(kept)
-        if left is None:
-            self._beyond(cutoff)
-            return 0
-        binding = left.binding
-        found = labels.search(left.tight(), self.prices[:, binding], cutoff, self.policy.width)
-        self.spent += found.labels
-        if found.chosen is not None:
-            self.offer(left.item[found.chosen])
-        if not found.proved:
-            self.spent = max(self.spent, self.policy.effort)
-            return None
-        self._beyond(cutoff)
-        return found.labels
-
-    def _beam(self) -> None:
-        """A better choice by a few labels among all that is left, before rounds become dear."""
-        self.beamed = True
-        left = self.instance.only(dual.within(self.instance, self.prices, self.cost))
-        if left is not None:
-            found = labels.search(left.tight(), self.prices[:, left.binding], self.cost, 0)
-            if found.chosen is not None:
-                self.offer(left.item[found.chosen])
-
-    def _beyond(self, cutoff: float) -> None:
-        """No choice but the best costs as little as the cutoff."""
+    def beyond(self, cutoff: float) -> float:
+        """The bound when no choice but the best costs as little as the cutoff."""
         if self.step > 0 and cutoff < inf:
             cutoff = (np.floor(cutoff / self.step + 1e-6) + 1) * self.step
-        self.bound = max(self.bound, min(cutoff, self.cost))
+        return min(cutoff, self.cost)
 
-    def _finish(self) -> Literal["optimal", "infeasible", "stopped"]:
-        """HiGHS on the items that a choice as good as the best can contain.
+    def proved(self) -> bool:
+        """Optimal up to rounding, or near enough after enough work."""
+        if self.chosen is None:
+            return False
+        apart = max(self.cost - self.bound, 0.0)
+        if apart <= max(2 * self.instance.slack(self.cost), self.step / 2):
+            return True
+        return self.spent >= self.policy.effort and apart <= self.policy.gap * self.cost
+
+    def cutoff(self) -> float:
+        """What a choice must cost to matter; the factor is against rounding."""
+        if self.spent < self.policy.effort:
+            return self.cost - self.step
+        return min(self.cost - self.step, self.cost * (1 - self.policy.gap * (1 - 1e-6)))
+
+    def reach(self) -> float:
+        """What a choice may cost to be as good as the best: no item of one is lost."""
+        return self.cost + 2 * TIE * (self.cost + abs(self.offset))
+
+    def run(self) -> Literal["optimal", "infeasible", "stopped"]:
+        while not self.proved():
+            if self.bound == inf:
+                return "infeasible"
+            if time.monotonic() > self.policy.deadline:
+                return "stopped"
+            _, _, node = heappop(self.open)
+            if node.done:
+                self.push(node)
+                return "optimal"
+            if node.last > _CROWD and self.split(node):
+                continue
+            if self.policy.width == 0 or not self.round(node):
+                status = self.finish(node)
+                if status == "stopped":
+                    return status
+        return "optimal"
+
+    # ---- one node ----------------------------------------------------------------------------
+
+    def split(self, node: Node) -> bool:
+        """Two nodes for one, where the relaxation has a total between two whole numbers."""
+        left = node.instance.only(dual.within(node.instance, node.prices, self.reach()))
+        if left is None:
+            self.push(replace(node, bound=self.cost))
+            return True
+        if self.labels is None:
+            self.labels = np.zeros((0, len(self.instance.cost)))
+            found = lattice.labels(left)
+            self.labels = np.zeros((len(found), len(self.instance.cost)))
+            self.labels[:, left.item] = found
+        totals = node.bundle.mixed(self.labels[:, node.instance.item])
+        uneven = np.flatnonzero(np.abs(totals - np.rint(totals)) > _WHOLE)
+        if not uneven.size:
+            return False
+        row = int(uneven[0])
+        for above in (True, False):
+            self.push(self.child(node, left, row, above, float(np.floor(totals[row]))))
+        return True
+
+    def child(self, node: Node, left: Instance, row: int, above: bool, total: float) -> Node:
+        """The node with a total limited from above, or to more than that."""
+        values = self.labels[row, left.item]
+        if not above:
+            values, total = values.max() - values, values.max() * left.groups - total - 1
+        steps, limits = node.bundle.steps[:_WARM], [*node.limits, (row, above)]
+        warm = np.array([np.append(step.prices, 0.0) for step in steps])
+        if (row, above) in node.limits:
+            old = limits.index((row, above))
+            limits.pop(old)
+            old += len(self.instance.room)
+            left, warm = left.without_row(old), np.delete(warm, old, axis=1)
+        made = left.with_row(values, total)
+        self.spent += _SPLIT
+        bundle = dual.kelley(made, warm, self.cutoff())
+        bound = inf if bundle.unfit else max(node.bound, self.whole(bundle.bound))
+        return _node(made, bundle, bound, tuple(limits))
+
+    def round(self, node: Node) -> bool:
+        """Prove that the node's best is beyond a cutoff, or find it; false if it takes too much."""
+        cutoff = min(node.bound + node.width, self.cutoff())
+        left = node.instance.only(dual.within(node.instance, node.prices, cutoff))
+        if left is None:
+            count = 0
+        else:
+            binding = left.binding
+            found = labels.search(left.tight(), node.prices[:, binding], cutoff, self.policy.width)
+            count = found.labels
+            self.spent += count
+            if found.chosen is not None:
+                self.offer(left.item[found.chosen])
+            if not found.proved:
+                self.spent = max(self.spent, self.policy.effort)
+                return False
+        bound = max(node.bound, self.beyond(cutoff))
+        if bound == node.bound and cutoff < inf and bound < self.cost:
+            return False  # no use: rounding
+        width = node.width * (2.0 if count < _CALM else 1.4)
+        if self.chosen is None and cutoff > _dearest(node.instance):
+            width = inf
+        self.push(replace(node, bound=bound, width=width, last=count))
+        return True
+
+    def finish(self, node: Node) -> Literal["optimal", "stopped"]:
+        """HiGHS on the items of a node that a choice as good as the best can contain.
 
         Where it is the first to find a choice it is asked again in units of its cost: HiGHS's
         tolerance is absolute.
         """
-        while not self.done():
+        policy = self.policy
+        while True:
             before = self.cost
-            kept = dual.within(self.instance, self.prices, before)
-            left = self.instance.only(kept)
+            left = node.instance.only(dual.within(node.instance, node.prices, before))
             if left is None:
-                raise AssertionError("the best choice is within its own cost")
-            start = None if self.chosen is None else np.searchsorted(left.item, self.chosen)
-            result = core.solve(
-                left, start, self.policy.gap, self.policy.deadline, self.policy.presolve
-            )
-            if result.status == "infeasible":
-                # Said beside a choice that fits, it is no proof of anything.
-                return "infeasible" if self.chosen is None else "stopped"
+                self.push(replace(node, bound=self.beyond(before), done=True))
+                return "optimal"
+            start = None
+            if self.chosen is not None and np.isin(self.chosen, left.item).all():
+                start = np.searchsorted(left.item, self.chosen)
+                start = start if left.fits(start) else None
+            result = core.solve(left, start, policy.gap, policy.deadline, policy.presolve)
             if result.chosen is not None:
                 self.offer(left.item[result.chosen])
-            self.raise_bound(min(result.bound, self.cost))
-            if result.status == "stopped" or self.cost > before / _FAR:
-                return result.status
-        return "optimal"
+            bound = max(node.bound, self.whole(min(result.bound, self.cost)))
+            if result.status == "infeasible" and start is None:
+                bound = self.cost
+            if result.status != "optimal" or self.cost > before / _FAR:
+                self.push(replace(node, bound=bound, done=True))
+                # Said beside a choice that fits, "infeasible" is no proof of anything.
+                lost = result.status == "infeasible" and start is not None
+                return "stopped" if lost or result.status == "stopped" else "optimal"
 
-    def _first_width(self) -> float:
-        """Wide enough for a few items, however far away the best choice is."""
-        made = self.instance
-        reduced = made.cost + self.prices[0] @ made.weight
-        least = np.minimum.reduceat(reduced, made.start[:-1])
-        reduced = reduced - np.repeat(least, np.diff(made.start))
-        few = np.sort(reduced[reduced > 0])[:_FIRST]
-        return float(few[-1]) if len(few) else self._dearest() * 1e-6
 
-    def _dearest(self) -> float:
-        return float(np.maximum.reduceat(self.instance.cost, self.instance.start[:-1]).sum())
+def _dearest(instance: Instance) -> float:
+    return float(np.maximum.reduceat(instance.cost, instance.start[:-1]).sum())
