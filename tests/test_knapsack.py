@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from surgery.solving.knapsack import core, dual, labels, repair, search
+from surgery.solving.knapsack import core, dual, labels, lattice, repair, search
 from surgery.solving.knapsack.instance import Floats, Instance
 from surgery.solving.knapsack.search import Policy
 
@@ -64,18 +64,26 @@ def least(made: Instance) -> float:
     return float(costs[fits].min(initial=inf))
 
 
-POLICIES = (Policy(), Policy(width=2), Policy(width=0), Policy(width=0, presolve=False))
+POLICIES = (
+    Policy(),
+    Policy(width=2),
+    Policy(width=0),
+    Policy(width=0, presolve=False),
+    Policy(crowd=0),
+    Policy(crowd=0, width=2),
+)
 
 
 @pytest.mark.parametrize("block", range(4))
 def test_brute_force_agrees_on_2000_instances(block: int) -> None:
-    """Labels on all; on every other one labels that overflow, HiGHS with and without presolve."""
+    """Labels on all; on every other one labels that overflow, HiGHS with and without presolve, or
+    splits wherever there can be any, with labels and with HiGHS."""
     feasible = 0
     for seed in range(500 * block, 500 * (block + 1)):
         made = instance(seed)
         expected = least(made)
         feasible += expected < inf
-        for policy in (POLICIES[0], POLICIES[1 + seed // 2 % 3])[: 1 + seed % 2]:
+        for policy in (POLICIES[0], POLICIES[1 + seed // 2 % 5])[: 1 + seed % 2]:
             answer = search.solve(made, policy)
             if expected == inf:
                 assert answer.status == "infeasible", seed
@@ -211,3 +219,60 @@ def test_totals_that_floats_cannot_hold_are_refused() -> None:
     weight = np.array([[0.0, 2.0**52, 0.0, 2.0**52]])
     with pytest.raises(ValueError, match="2\\*\\*53"):
         Instance.of(np.zeros(4), weight, np.zeros(1), np.array([0, 2, 4]))
+
+
+# ---- splits ----------------------------------------------------------------------------------
+
+
+def library(layers: int, noise: float, seed: int) -> tuple[Instance, Floats]:
+    """Layers of three heads times five widths with noisy weights, and the grid's numbers."""
+    rng = np.random.default_rng(seed)
+    heads, widths = (each.ravel() for each in np.meshgrid([0, 1, 2], range(5), indexing="ij"))
+    grid = np.tile(np.array([heads, widths]), layers).astype(np.float64)
+    noisy = 1 + noise * rng.uniform(-1, 1, (2, grid.shape[1]))
+    weight = np.rint(np.array([[70e6, 33e6], [4e6, 0.0]]) @ grid * noisy)
+    harm = rng.uniform(0.5, 1.5, (2, layers)).repeat(15, axis=1)
+    cost = ((np.array([[2.0], [4.0]]) - grid) ** 1.5 * harm).sum(axis=0)
+    start = np.arange(layers + 1) * 15
+    most = np.maximum.reduceat(weight, start[:-1], axis=1).sum(axis=1)
+    return Instance.of(cost, weight, np.floor(most * [0.62, 0.7]), start), grid
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.002, 0.01])
+def test_labels_tell_the_numbers_of_a_grid(noise: float) -> None:
+    made, grid = library(12, noise, 1)
+    assert np.array_equal(lattice.labels(made), grid)
+
+
+def test_no_labels_where_there_is_no_grid() -> None:
+    made, _ = library(12, 0.0, 1)
+    weight = np.random.default_rng(0).integers(0, 10**6, made.weight.shape).astype(np.float64)
+    assert not len(lattice.labels(Instance.of(made.cost, weight, made.room / 1e3, made.start)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_splits_agree_with_labels_alone_and_with_highs(seed: int) -> None:
+    made, _ = library(14, 0.002, seed)
+    answers = [
+        search.solve(made, Policy(crowd=crowd, width=width))
+        for crowd, width in ((0, 10**6), (10**9, 10**6), (10**9, 0))
+    ]
+    assert {answer.status for answer in answers} == {"optimal"}
+    assert len(answers[0].leaves) > 1
+    for answer in answers:
+        assert answer.chosen is not None
+        assert made.total(answer.chosen) == pytest.approx(answers[1].bound, rel=1e-8)
+        assert answer.bound == pytest.approx(answers[1].bound, rel=1e-8)
+
+
+@given(seeds)
+@settings(deadline=None, max_examples=60)
+def test_no_item_of_a_tie_is_lost(seed: int) -> None:
+    """Splits leave out what is too dear, and never what is as good as the best."""
+    made = instance(seed)
+    choices, costs, fits = everything(made)
+    answer = search.solve(made, Policy(crowd=0))
+    if answer.chosen is not None:
+        cutoff = made.total(answer.chosen) * (1 + search.TIE)
+        kept = answer.within(len(made.cost), cutoff)
+        assert kept[choices[fits & (costs <= cutoff)]].all()

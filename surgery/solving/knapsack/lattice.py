@@ -20,7 +20,12 @@ from surgery.solving.knapsack.instance import Floats, Instance, Ints
 _LEVELS = 256
 """Finer steps than this, of one item, are no obstacle to the relaxation."""
 _BLUR = 1e-4
-"""Distance of weights, relative to the largest, that rounding to whole bytes explains."""
+"""Gaps between weights, relative to the widest, that rounding to whole bytes explains."""
+_CLEAR = 2.0
+"""How much wider than all others a gap between heaps is."""
+_PARTS = 4
+_OFF = 0.2
+"""The gaps are multiples of the least one, or of a half, third or quarter, about this closely."""
 _SAMPLE = 4096
 _APART = 64
 """How many items, and how far apart in their group, are compared to tell two counts apart."""
@@ -29,17 +34,18 @@ _RATIOS = 3
 
 def labels(instance: Instance) -> Floats:
     """(q, n) The labels of the items; q may be 0."""
-    rows = [_settled(row, instance.start) for row in instance.weight[instance.binding]]
+    rows = list(instance.weight)
     direct = [_counts(row) for row in rows]
     found = [counts for counts in direct if counts is not None]
     plain = [row for row, counts in zip(rows, direct, strict=True) if counts is None]
     for counts in tuple(found):
         for row in plain:
-            for ratio in _ratios(row, counts, instance.home):
-                mixed = _counts(_settled(row - ratio * counts, instance.start))
-                if mixed is not None:
-                    found.append(mixed)
-                    break
+            ratios = _ratios(row, counts, instance.home)
+            rests = [row - ratio * counts for ratio in ratios]
+            mixed = [_counts(each) for each in rests]
+            mixed += [_counts(_settled(each, instance.start)) for each in rests]
+            some = [each for each in mixed if each is not None]
+            found += sorted(some, key=lambda each: each.max())[:1]
     if not found:
         return np.zeros((0, len(instance.cost)))
     unique = np.unique(np.array(found), axis=0)
@@ -52,31 +58,30 @@ def _settled(row: Floats, start: Ints) -> Floats:
 
 
 def _counts(row: Floats) -> Floats | None:
-    """A settled row as multiples of a common step, `None` where there is none, or too fine a one."""
-    top = float(row.max())
-    if top == 0:
-        return None
-    values = np.sort(row)
-    gaps = np.diff(values)
-    gaps = np.unique(gaps[gaps > _BLUR * top])
-    if len(gaps) > _LEVELS:
-        return None
-    step = 0.0
-    for gap in gaps.tolist():
-        step = _common(step, gap, _BLUR * top)
-    if step * _LEVELS < top:
-        return None
-    counts = np.rint(row / step)
-    near = np.abs(row - counts * step) <= 0.1 * step
-    return counts if near.all() else None
+    """A row as multiples of a step, `None` where there is none, or too fine a one.
 
-
-def _common(a: float, b: float, blur: float) -> float:
-    """The greatest common divisor of two numbers that are known up to a blur."""
-    while a > blur:
-        rest = b % a
-        a, b = min(rest, a - rest), a
-    return b
+    Values lie in heaps, of exact totals or of measurements of one: the gaps between heaps are
+    those that are clearly wider than all narrower ones.
+    """
+    if row.min() == row.max():
+        return None
+    order = np.argsort(row, kind="stable")
+    gaps = np.diff(row[order])
+    wide = np.append(np.sort(gaps)[::-1][: _LEVELS + 1], 0.0)
+    wide = np.maximum(wide, _BLUR * wide[0])
+    heaps = int(np.argmax(wide[:-1] / wide[1:]))
+    if wide[heaps] < _CLEAR * wide[heaps + 1]:
+        return None
+    heap = np.zeros(len(row), dtype=np.int64)
+    heap[order[1:]] = np.cumsum(gaps >= wide[heaps])
+    centre = np.bincount(heap, weights=row) / np.bincount(heap)
+    centre -= centre[0]
+    least = float(np.diff(centre).min())
+    for parts in range(1, _PARTS + 1):
+        counts = np.rint(centre * parts / least)
+        if (np.abs(counts - centre * parts / least) <= _OFF).all() and counts[-1] <= _LEVELS:
+            return counts[heap]
+    return None
 
 
 def _ratios(row: Floats, counts: Floats, home: Ints) -> list[float]:

@@ -43,8 +43,6 @@ _FAR = 1e3
 """How much better a choice must be for the question to be asked again in units of its cost."""
 _CALM = 1000
 """Labels of a round up to which the next may be twice as wide."""
-_CROWD = 4000
-"""Labels of a round from which on splitting costs less than the next round."""
 _SPLIT = 1000
 """What a split counts, in labels."""
 _WHOLE = 0.01
@@ -57,13 +55,15 @@ class Policy(Struct, frozen=True):
     """When to stop: at a relative `gap` if `effort` labels have not proved 0, and at `deadline`.
 
     `effort` counts work and not time, so that the same input stops at the same place everywhere;
-    `width` is how many labels there may be at a time before a round is given up. `deadline` is in
-    seconds of `time.monotonic`; `presolve` is HiGHS's.
+    `width` is how many labels there may be at a time before a round is given up, `crowd` how many
+    of a round are enough for a split to cost less than the next one. `deadline` is in seconds of
+    `time.monotonic`; `presolve` is HiGHS's.
     """
 
     gap: float = 0.0
     effort: int = 200_000
     width: int = 131_072
+    crowd: int = 4_000
     deadline: float = inf
     presolve: bool = True
 
@@ -220,7 +220,7 @@ class _State(Struct):
             if node.done:
                 self.push(node)
                 return "optimal"
-            if node.last > _CROWD and self.split(node):
+            if node.last >= self.policy.crowd and self.split(node):
                 continue
             if self.policy.width == 0 or not self.round(node):
                 status = self.finish(node)
@@ -236,8 +236,7 @@ class _State(Struct):
         if left is None:
             self.push(replace(node, bound=self.cost))
             return True
-        if self.labels is None:
-            self.labels = np.zeros((0, len(self.instance.cost)))
+        if self.labels is None:  # this is the root: no other node has more items
             found = lattice.labels(left)
             self.labels = np.zeros((len(found), len(self.instance.cost)))
             self.labels[:, left.item] = found
@@ -245,28 +244,29 @@ class _State(Struct):
         uneven = np.flatnonzero(np.abs(totals - np.rint(totals)) > _WHOLE)
         if not uneven.size:
             return False
-        row = int(uneven[0])
-        for above in (True, False):
-            self.push(self.child(node, left, row, above, float(np.floor(totals[row]))))
+        row = int(uneven[0])  # the coarsest
+        values, total = self.labels[row, left.item], float(np.floor(totals[row]))
+        most = float(values.max())
+        self.push(self.child(node, left, (row, True), values, total))
+        rest = most * left.groups - total - 1
+        self.push(self.child(node, left, (row, False), most - values, rest))
         return True
 
-    def child(self, node: Node, left: Instance, row: int, above: bool, total: float) -> Node:
-        """The node with a total limited from above, or to more than that."""
-        values = self.labels[row, left.item]
-        if not above:
-            values, total = values.max() - values, values.max() * left.groups - total - 1
-        steps, limits = node.bundle.steps[:_WARM], [*node.limits, (row, above)]
+    def child(
+        self, node: Node, left: Instance, limit: tuple[int, bool], weight: Floats, room: float
+    ) -> Node:
+        """The node, of the items `left`, with one more row; an old one of the same kind goes."""
+        steps, limits = node.bundle.steps[:_WARM], [*node.limits, limit]
         warm = np.array([np.append(step.prices, 0.0) for step in steps])
-        if (row, above) in node.limits:
-            old = limits.index((row, above))
-            limits.pop(old)
-            old += len(self.instance.room)
-            left, warm = left.without_row(old), np.delete(warm, old, axis=1)
-        made = left.with_row(values, total)
+        made = left.with_row(weight, room)
+        if limit in node.limits:
+            row = len(self.instance.room) + limits.index(limit)
+            made, warm = made.without_row(row), np.delete(warm, row, axis=1)
+            limits.remove(limit)
         self.spent += _SPLIT
         bundle = dual.kelley(made, warm, self.cutoff())
         bound = inf if bundle.unfit else max(node.bound, self.whole(bundle.bound))
-        return _node(made, bundle, bound, tuple(limits))
+        return replace(_node(made, bundle, bound, tuple(limits)), last=node.last)
 
     def round(self, node: Node) -> bool:
         """Prove that the node's best is beyond a cutoff, or find it; false if it takes too much."""
