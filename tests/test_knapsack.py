@@ -276,3 +276,18 @@ def test_no_item_of_a_tie_is_lost(seed: int) -> None:
         cutoff = made.total(answer.chosen) * (1 + search.TIE)
         kept = answer.within(len(made.cost), cutoff)
         assert kept[choices[fits & (costs <= cutoff)]].all()
+
+
+@pytest.mark.parametrize("effort", [0, 10, 10**6])
+def test_without_patience_the_search_stops_and_claims_nothing_false(effort: int) -> None:
+    made, _ = library(14, 0.01, 0)
+    best = search.solve(made, Policy())
+    answer = search.solve(made, Policy(effort=effort, patience=False))
+    again = search.solve(made, Policy(effort=effort, patience=False))
+    assert answer.status == ("optimal" if effort == 10**6 else "stopped")
+    assert answer.chosen is not None
+    assert again.chosen is not None
+    assert np.array_equal(answer.chosen, again.chosen)
+    assert made.fits(answer.chosen)
+    assert answer.bound <= best.bound * (1 + 1e-12)
+    assert made.total(answer.chosen) >= best.bound * (1 - 1e-12)

@@ -175,6 +175,21 @@ def test_ties_go_to_fewest_edits_then_to_early_layers() -> None:
     assert texts == ["32", "32", "64", "64"]
 
 
+def test_a_tie_that_takes_too_long_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan is as good, and the same every time."""
+    space, measured = toy_space(varied(8))
+    problem = problem_of(toy_spec(SIZE), space, measured)
+    broken = solve.run(problem, Sink())
+    monkeypatch.setattr(solve, "_BRIEFLY", 0)
+    found = [solve.run(problem, Sink()) for _ in range(2)]
+    assert found[0] == found[1]
+    assert found[0] is not None
+    assert broken is not None
+    assert found[0].status == "optimal"
+    assert found[0].objective == broken.objective
+    assert found[0].ties_broken == 0
+
+
 # ---- limits ----------------------------------------------------------------------------------
 
 

@@ -56,6 +56,8 @@ GAP = 1e-3
 """Relative distance to the bound that is good enough where proving the optimum takes long."""
 TIE = Fraction(1, 10**9)
 """Objectives closer than this, relative to the optimum, are ties."""
+_BRIEFLY = 16_384
+"""Labels at a time that breaking a tie may take."""
 _DEFAULT = Proof()
 _REPORT = "report this with the spec: it is a bug of surgery or its solver, not of the spec"
 _PROOF = 1e-6
@@ -164,17 +166,24 @@ def record(problem: Problem, solution: Solution) -> Plan:
 
 
 def _least_tie(problem: Problem, solver: Solver, best: Outcome) -> tuple[int, ...]:
-    """Among the optima: fewest edits, then least sum of squared column indices."""
+    """Among the optima: fewest edits, then least sum of squared column indices.
+
+    As far as that takes no longer than a proof should: past `_BRIEFLY` the first optimum stays. It
+    is as good, and work is counted, so the same input still has the same plan.
+    """
     cap = best.value + abs(best.value) * TIE
     candidates = problem.columns.candidates
     edits = Linear(ZERO, {j: Fraction(1) for j, c in enumerate(candidates) if c.changed})
     squares = Linear(ZERO, {j: Fraction(j * j) for j in range(1, len(candidates))})
     rows = (*problem.rows, problem.goal.plus(constant(cap), -1))
     far = set(range(problem.columns.width)) - best.near
-    fewest = solver.minimise(rows, edits, far)
+    policy = replace(solver.policy, width=min(_BRIEFLY, solver.policy.width), patience=False)
+    brief = Solver(problem.columns, policy=policy)
+    fewest = brief.minimise(rows, edits, far)
     if fewest.status != "optimal":
         return best.chosen
-    first = solver.minimise((*rows, edits.plus(constant(fewest.value), -1)), squares, far)
+    rows = (*rows, edits.plus(constant(fewest.value), -1))
+    first = brief.minimise(rows, squares, far)
     return first.chosen if first.status == "optimal" else fewest.chosen
 
 

@@ -56,14 +56,16 @@ class Policy(Struct, frozen=True):
 
     `effort` counts work and not time, so that the same input stops at the same place everywhere;
     `width` is how many labels there may be at a time before a round is given up, `crowd` how many
-    of a round are enough for a split to cost less than the next one. `deadline` is in seconds of
-    `time.monotonic`; `presolve` is HiGHS's.
+    of a round are enough for a split to cost less than the next one. Without `patience` the search
+    stops where HiGHS would have to go on, or the effort is spent: what that takes has a bound.
+    `deadline` is in seconds of `time.monotonic`; `presolve` is HiGHS's.
     """
 
     gap: float = 0.0
     effort: int = 200_000
     width: int = 131_072
     crowd: int = 4_000
+    patience: bool = True
     deadline: float = inf
     presolve: bool = True
 
@@ -210,11 +212,15 @@ class _State(Struct):
         """What a choice may cost to be as good as the best: no item of one is lost."""
         return self.cost + 2 * TIE * (self.cost + abs(self.offset))
 
+    def tired(self) -> bool:
+        """Whether all was done that was allowed."""
+        return not self.policy.patience and self.spent >= self.policy.effort
+
     def run(self) -> Literal["optimal", "infeasible", "stopped"]:
         while not self.proved():
             if self.bound == inf:
                 return "infeasible"
-            if time.monotonic() > self.policy.deadline:
+            if time.monotonic() > self.policy.deadline or self.tired():
                 return "stopped"
             _, _, node = heappop(self.open)
             if node.done:
@@ -222,10 +228,13 @@ class _State(Struct):
                 return "optimal"
             if node.last >= self.policy.crowd and self.split(node):
                 continue
-            if self.policy.width == 0 or not self.round(node):
-                status = self.finish(node)
-                if status == "stopped":
-                    return status
+            if self.policy.width and self.round(node):
+                continue
+            if not self.policy.patience:
+                self.push(node)
+                return "stopped"
+            if self.finish(node) == "stopped":
+                return "stopped"
         return "optimal"
 
     # ---- one node ----------------------------------------------------------------------------
