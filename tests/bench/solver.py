@@ -15,6 +15,9 @@ asks for: 0, unless that takes long. PuLP is in the extra `bench`, and left out 
 installed. Seconds are CPU seconds, of children too, so that a busy machine changes little; every
 solver has one thread, building the model is part of it, and limits are by the clock.
 
+With `--noise 0.01`, every weight varies from layer to layer, parameters and cache bytes too, as
+they would where each block was measured: then totals are not those of a grid.
+
 With `--sweep N`: N budgets of one 36x100 instance with warm multipliers, beside N cold runs of
 HiGHS. With `--pool`: three choices of 80 layers of 16 alternatives with two rows, that differ
 pairwise in 20 layers.
@@ -68,8 +71,11 @@ class Ran(Struct, frozen=True):
     bound: float
 
 
-def instance(layers: int, alternatives: int, rows: int, seed: int) -> Raw:
-    """One instance; the first alternative of a layer is the parent's block, without damage."""
+def instance(layers: int, alternatives: int, rows: int, seed: int, noise: float = 0.0) -> Raw:
+    """One instance; the first alternative of a layer is the parent's block, without damage.
+
+    `noise` is that of all weights, relative, besides that of latencies.
+    """
     rng = np.random.default_rng(seed)
     first, second = GRIDS[alternatives]
     shares = np.meshgrid(np.linspace(1, 0, first), np.linspace(1, 0, second), indexing="ij")
@@ -94,6 +100,9 @@ def instance(layers: int, alternatives: int, rows: int, seed: int) -> Raw:
         costs.append(np.maximum(harm, 0))
     start = np.arange(layers + 1) * alternatives
     weight = np.concatenate(weights, axis=1)
+    if noise:
+        varied = np.random.default_rng((seed, 1)).standard_normal(weight.shape)
+        weight = np.rint(weight * np.maximum(1 + noise * varied, 0.0))
     room = np.floor(weight[:, start[:-1]].sum(axis=1) * np.array(SHARES[:rows]))
     return Raw(np.concatenate(costs), weight, room, start)
 
@@ -241,14 +250,15 @@ def proved(raw: Raw, ran: Ran, gap: float) -> bool:
 
 def compare(gap: float, arguments: argparse.Namespace) -> None:
     names = [name for name in arguments.solvers.split(",") if installed(name)]
-    print(f"relative gap {gap:g}, limit {arguments.limit:g} s")
+    noise = f", noise {arguments.noise:g}" if arguments.noise else ""
+    print(f"relative gap {gap:g}, limit {arguments.limit:g} s{noise}")
     print(f"{'size':>12} seed " + "".join(f"{name:>21}" for name in names))
     factors: list[float] = []
     slow: list[float] = []
     unproved: list[str] = []
     for layers, alternatives, rows in sizes(arguments.sizes):
         for seed in range(SEEDS):
-            raw = instance(layers, alternatives, rows, seed)
+            raw = instance(layers, alternatives, rows, seed, arguments.noise)
             ran = {name: SOLVERS[name](raw, gap, arguments.limit) for name in names}
             size = f"{layers}x{alternatives}x{rows}"
             texts = "".join(f" {told(raw, each)}" for each in ran.values())
@@ -339,6 +349,7 @@ def main() -> None:
     parser.add_argument("--gap", type=float, action="append", help="relative; may be repeated")
     parser.add_argument("--sizes", default="", help="layers x alternatives x rows, comma-separated")
     parser.add_argument("--solvers", default=",".join(SOLVERS))
+    parser.add_argument("--noise", type=float, default=0.0, help="of all weights, relative")
     parser.add_argument("--sweep", type=int, default=0, metavar="N")
     parser.add_argument("--pool", action="store_true")
     arguments = parser.parse_args()

@@ -45,6 +45,8 @@ _CALM = 1000
 """Labels of a round up to which the next may be twice as wide."""
 _SPLIT = 1000
 """What a split counts, in labels."""
+_DEEP = 6
+"""Limits of a node from which on it is searched before it is split again."""
 _WHOLE = 0.01
 """Distance of a total from a whole number that splitting cannot use."""
 _WARM = 12
@@ -275,7 +277,8 @@ class _State(Struct):
         self.spent += _SPLIT
         bundle = dual.kelley(made, warm, self.cutoff())
         bound = inf if bundle.unfit else max(node.bound, self.whole(bundle.bound))
-        return replace(_node(made, bundle, bound, tuple(limits)), last=node.last)
+        made = _node(made, bundle, bound, tuple(limits))
+        return replace(made, last=node.last) if len(limits) < _DEEP else made
 
     def round(self, node: Node) -> bool:
         """Prove that the node's best is beyond a cutoff, or find it; false if it takes too much."""
