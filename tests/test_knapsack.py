@@ -221,6 +221,20 @@ def test_totals_that_floats_cannot_hold_are_refused() -> None:
         Instance.of(np.zeros(4), weight, np.zeros(1), np.array([0, 2, 4]))
 
 
+@given(seeds)
+@settings(deadline=None, max_examples=60)
+def test_the_mixture_of_steps_is_a_point_of_the_relaxation(seed: int) -> None:
+    """It keeps every row and costs what the bound says; where it is whole, it is a choice."""
+    made = instance(seed)
+    bundle = dual.kelley(made)
+    if not bundle.unfit:
+        unit = np.maximum(made.room, 1)
+        assert (bundle.mixed(made.weight) <= made.room + 1e-3 * unit).all()
+        assert bundle.mixed(made.cost[None])[0] == pytest.approx(
+            bundle.bound, rel=1e-3, abs=1e-3 * float(made.cost.max())
+        )
+
+
 # ---- splits ----------------------------------------------------------------------------------
 
 

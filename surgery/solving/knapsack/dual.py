@@ -59,7 +59,7 @@ class Bundle(Struct, frozen=True):
         """(q,) What the relaxation comes to in other rows, `values` (q, n) per item."""
         mixture = zip(self.shares, self.steps, strict=True)
         parts = [share * values[:, step.chosen].sum(axis=1) for share, step in mixture if share]
-        return np.sum(parts, axis=0)
+        return np.sum([np.zeros(len(values)), *parts], axis=0)
 
     @property
     def around(self) -> Floats:
