@@ -18,8 +18,8 @@ that, an answer is good enough once it is proved within the gap of `GAP`, far be
 scores. So a plan says `gap=0` whenever that is cheap, and it then depends on nothing but the
 problem: ties are broken in the same exact way, by fixing the objective at its optimum within 1e-9:
 fewest edits first, then the least sum of squared column indices. Squares, because the plain sum
-cannot tell the same edit in layer 3 from that in layer 5. One thread, fixed seed, work counted and
-not timed: same input, same plan.
+cannot tell the same edit in layer 3 from that in layer 5. Where that takes too much work the first
+optimum stays. One thread, fixed seed, work counted and not timed: same input, same plan.
 """
 
 from __future__ import annotations
