@@ -336,8 +336,9 @@ def test_nothing_moves_where_there_is_no_facet() -> None:
     assert {address: made[address].artefact[:32] for address in GOLDEN} == GOLDEN
     key = identity.swap_key(model, {"text": "x"}, kept, "kl", None)
     assert digest(key) == "980052e416e642f1364d22cc206be43650d898ede16305501456f49e570b1f53"
+    # A spec that says nothing new is the spec that it was (but for the power of its machine).
     told = good(BASE).digest
-    assert told == "9378890656138313161d46a080eef6853be1da0c12705ef7c71c9215323a860f"
+    assert told == "f440d7e9d249b3bd0d5319305ac3557c93962e21ea6f75f5a90f7bb364bf293e"
     assert told != good(BASE + "apply router { active = 2 }\n").digest
 
 
