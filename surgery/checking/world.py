@@ -27,7 +27,6 @@ from surgery.checking.values import Entity, Failed, Made, Text, Value, Word, nou
 from surgery.costing import parallel
 from surgery.diagnostics import Label
 from surgery.grammar import ast
-from surgery.sources import trace
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!]*")
@@ -195,6 +194,9 @@ def _lengths(
         return None
     if not isinstance(given, Text):
         return whole(values["prefill"]), whole(values["decode"]), None
+    # Few specs have a trace, and every check is felt.
+    from surgery.sources import trace
+
     try:
         found = trace.read(Path(check.main.source.name).parent / module.folder / given.text)
     except trace.Unreadable as wrong:
