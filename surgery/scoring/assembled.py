@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from msgspec import Struct
 
@@ -21,6 +21,9 @@ from surgery.progress import Progress, silent
 from surgery.scoring import data, identity
 from surgery.scoring.data import Samples
 from surgery.units import significant
+
+if TYPE_CHECKING:
+    from surgery.scoring.swap import Judged
 
 
 class Assembled(Struct, frozen=True):
@@ -80,6 +83,22 @@ def assembled(
     return result
 
 
+def divergences(
+    spec: Spec, space: Space, chosen: tuple[Candidate, ...], dataset: Dataset
+) -> tuple[float, ...]:
+    """The same KL for each sample, in nats per token: children are compared sample by sample.
+
+    Raises `Stop` as `assembled` does; keeps nothing.
+    """
+    model = space.model
+    text = data.read_text(dataset, spec.folder)
+    identity.require_weights(model, 1, "judgement of a child")
+    samples = data.draw(dataset, text, data.load_tokenizer(model), data.end_of_text(model))
+    rope = spec.rope.text if spec.rope else ""
+    judged = _judged(model, samples, chosen, dataset.length, silent, rope)
+    return tuple(float(kl) for part in judged for kl in part.kl)
+
+
 _FIELDS = ("kl", "kl_error", "parent_perplexity", "child_perplexity", "samples", "length")
 
 
@@ -104,6 +123,25 @@ def _measure(
 ) -> Assembled:
     import torch
 
+    judged = _judged(model, samples, chosen, tail, progress, rope)
+    kl = torch.cat([part.kl for part in judged])
+    losses = [torch.cat([getattr(part, name) for part in judged]) for name in ("parent", "child")]
+    count = len(kl)
+    error = float(kl.std()) / math.sqrt(count) if count > 1 else 0.0
+    parent_loss, child_loss = (float(loss.mean()) for loss in losses)
+    return _summary(model, (float(kl.mean()), error, parent_loss, child_loss), samples)
+
+
+def _judged(
+    model: Model,
+    samples: Samples,
+    chosen: tuple[Candidate, ...],
+    tail: int,
+    progress: Progress,
+    rope: str,
+) -> list[Judged]:
+    import torch
+
     from surgery.scoring import swap
     from surgery.scoring.arrays import from_numpy
     from surgery.scoring.model import load_parent, make_layer, make_rotary
@@ -112,19 +150,14 @@ def _measure(
     rotary = make_rotary(parent, float(rope)) if rope else None
     layers = dict(make_layer(parent, changed) for changed in _by_layer(chosen))
     starts = range(0, len(samples.tokens), swap.batch_size(samples.length))
-    judged: list[swap.Judged] = []
+    judged: list[Judged] = []
     with torch.inference_mode():
         for done, start in enumerate(starts):
             progress("judge", done, len(starts), "the assembled child")
             rows = samples.tokens[start : start + swap.batch_size(samples.length)]
             judged.append(swap.judge(parent, from_numpy(rows), layers, tail, rotary))
     progress("judge", len(starts), len(starts), "the assembled child")
-    kl = torch.cat([part.kl for part in judged])
-    losses = [torch.cat([getattr(part, name) for part in judged]) for name in ("parent", "child")]
-    count = len(kl)
-    error = float(kl.std()) / math.sqrt(count) if count > 1 else 0.0
-    parent_loss, child_loss = (float(loss.mean()) for loss in losses)
-    return _summary(model, (float(kl.mean()), error, parent_loss, child_loss), samples)
+    return judged
 
 
 def _summary(model: Model, means: tuple[float, float, float, float], samples: Samples) -> Assembled:
