@@ -88,6 +88,9 @@ BLOCKS: Mapping[str, tuple[FieldRule, ...]] = {
         FieldRule("trace", "text", "a file of recorded requests, CSV or JSON lines"),
         FieldRule("clients", "count", "each asks again when it is answered; as many wait as must"),
         FieldRule("verbosity", "ratio", "tokens of the child's answers by the parent's", least=0),
+        FieldRule(
+            "skew", "factor", "how unequally often experts are chosen: Zipf's exponent", least=0
+        ),
         FieldRule("engine", "", "who serves it", words=("vllm", "sglang", "torch", "ideal")),
     ),
     "dataset": (

@@ -14,6 +14,8 @@ from math import ceil
 from pathlib import Path
 from typing import Literal, cast
 
+from msgspec.structs import replace
+
 from surgery import catalog, ir
 from surgery.checking import fields as blocks
 from surgery.checking.fields import Block
@@ -31,6 +33,9 @@ from surgery.grammar import ast
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!]*")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+_STEEPEST = 4
+"""Zipf's exponent above which hardly any expert is read but those that everybody chooses."""
 
 
 def _made(check: Check, node: ast.Expr, scope: Scope, kind: str, what: str) -> Made | None:
@@ -180,6 +185,11 @@ def scenario(check: Check, module: Module, item: ast.Scenario) -> Value:
         exact(values["verbosity"]) if "verbosity" in values else Fraction(1),
         lengths[2],
     )
+    if (skew := values.get("skew")) is not None:
+        decl = replace(decl, skew=exact(skew))
+        if decl.skew > _STEEPEST:
+            message = f"`skew` is at most {_STEEPEST}, and `{skew.span.text}` is more"
+            return check.error(catalog.E0309, message, skew.span, "no expert but the first few")
     return Entity(item.head, "scenario", name, decl)
 
 

@@ -26,9 +26,14 @@ def distinct(count: int, active: int, tokens: float, zipf: float) -> float:
 
 def distinct_of(shares: Sequence[float], active: int, tokens: float) -> float:
     """The same under measured shares (any scale), one per expert."""
+    return _distinct_of(tuple(shares), active, tokens)
+
+
+@lru_cache(maxsize=65536)
+def _distinct_of(shares: tuple[float, ...], active: int, tokens: float) -> float:
     if len(shares) <= active:
         return float(len(shares)) if tokens > 0 else 0.0
-    return sum(1 - (1 - p) ** tokens for p in _chances(tuple(shares), active))
+    return sum(1 - (1 - p) ** tokens for p in _chances(shares, active))
 
 
 @lru_cache(maxsize=1024)
@@ -36,14 +41,18 @@ def _zipf(count: int, exponent: float) -> tuple[float, ...]:
     return tuple((rank + 1) ** -exponent for rank in range(count))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=8192)
 def _chances(shares: tuple[float, ...], active: int) -> tuple[float, ...]:
     """Chances in proportion to shares that add up to `active`, none above 1."""
     certain: set[int] = set()
     for _ in range(_ROUNDS):
         rest = active - len(certain)
         total = sum(share for i, share in enumerate(shares) if i not in certain)
-        scale = rest / total if total > 0 else 0.0
+        if total <= 0:
+            # Nobody was seen to choose the others, and some of them must be chosen.
+            even = rest / (len(shares) - len(certain))
+            return tuple(1.0 if i in certain else even for i in range(len(shares)))
+        scale = rest / total
         above = {i for i, s in enumerate(shares) if i not in certain and s * scale > 1}
         if not above:
             return tuple(1.0 if i in certain else s * scale for i, s in enumerate(shares))

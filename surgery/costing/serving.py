@@ -78,6 +78,7 @@ def setting(model: Model, machine: Machine, scenario: Scenario, batch: int) -> S
         model.hidden,
         scenario.engine,
         chunk=profile(scenario).step or max(prefill for prefill, *_ in lengths.requests),
+        zipf=float(scenario.skew),
         lengths=lengths if scenario.trace else None,
     )
     # Reading the head costs the same whether it is tied or not; it is stored in 16 bits.

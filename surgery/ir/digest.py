@@ -28,6 +28,7 @@ _UNSAID: Mapping[str, object] = {
     "clients": None,
     "verbosity": Fraction(1),
     "trace": None,
+    "skew": Fraction(7, 10),
     "energy": 0,
 }
 """Fields of scenarios and dimensions that came later: told where they say something, so that the

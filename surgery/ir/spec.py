@@ -65,7 +65,8 @@ class Scenario(Struct, frozen=True):
     they are answered; where the batch is smaller than they are many, the others wait. `verbosity`
     is how many tokens a child answers with for one of the parent's. `engine` is who serves: vllm,
     sglang, torch (the models of `surgery_runtime`, whose times are measured), or ideal, which
-    reaches every limit of the machine.
+    reaches every limit of the machine. `skew` says how unequally often experts are chosen: the one
+    of rank r as often as r^-skew says, all alike with 0.
     """
 
     span: Span
@@ -78,6 +79,7 @@ class Scenario(Struct, frozen=True):
     clients: int | None = None
     verbosity: Fraction = Fraction(1)
     trace: Trace | None = None
+    skew: Fraction = Fraction(7, 10)
 
     @property
     def lengths(self) -> Lengths:
