@@ -172,7 +172,7 @@ def costs(
     try:
         found = run.step("plan", lambda: plans.read(plan))
         spec, space = expanded(path, run, None)
-        told = _told_by_others(spec, space, run).space
+        told = _routed(spec, _told_by_others(spec, space, run).space, run)
         return run.step("costs", lambda: breakdown.run(found, spec, told, layer))
     except Halt:
         return None
@@ -240,7 +240,7 @@ def pose(path: str, run: Run, out: Out | None = None) -> Posed:
     spec, offered = expanded(path, run, out)
     given = _told_by_others(spec, offered, run)
     run.ensure("foresee", lambda: foresee.run(spec, given.space, sink, run.options.relax))
-    space = run.step("rank", lambda: _ranked(spec, given.space, run))
+    space = _routed(spec, run.step("rank", lambda: _ranked(spec, given.space, run)), run)
     measured = run.step(
         "score", lambda: score.run(spec, space, library, sink, progress, given.scores)
     )
@@ -332,6 +332,14 @@ def _ranked(spec: Spec, space: Space, run: Run) -> Space | None:
     return ranked and calibrate.run(spec, ranked, *arguments)
 
 
+def _routed(spec: Spec, space: Space, run: Run) -> Space:
+    """The space whose costs know how often experts are chosen, where scenarios ask for that."""
+    from surgery.passes import routing
+
+    progress = run.options.progress
+    return run.step("routing", lambda: routing.run(spec, space, run.library, progress))
+
+
 def _replanned(path: str, run: Run, out: Out, file: Path) -> Planned:
     """The plan in a file, if it is one of this spec and this parent."""
     from surgery import plan as plans
@@ -339,7 +347,8 @@ def _replanned(path: str, run: Run, out: Out, file: Path) -> Planned:
 
     plan = run.step("plan", lambda: plans.read(file))
     run.ensure("plan", lambda: replan.require_listed(plan, str(file)))
-    spec, space = expanded(path, run, out)
+    spec, offered = expanded(path, run, out)
+    space = _routed(spec, offered, run)
     chosen = run.step("replan", lambda: replan.run(plan, spec, space, str(file), run.sink))
     return Planned(spec, space, chosen, plan)
 

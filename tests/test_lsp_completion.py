@@ -52,12 +52,13 @@ def test_fields_that_are_missing(folder: Path) -> None:
         "clients",
         "verbosity",
         "skew",
+        "routing",
         "engine",
     ]
     text = "\nscenario b on node {\n  prefill = 1K tok\n  |\n  batch = 1\n}\n"
-    assert offered(folder, text) == ["decode", "verbosity", "skew", "engine"]
+    assert offered(folder, text) == ["decode", "verbosity", "skew", "routing", "engine"]
     text = '\nscenario b on node {\n  trace = "a.csv"\n  |\n}\n'
-    assert offered(folder, text) == ["batch", "clients", "verbosity", "skew", "engine"]
+    assert offered(folder, text) == ["batch", "clients", "verbosity", "skew", "routing", "engine"]
     assert offered(folder, '\nemit runtime "x" { backend = triton, |') == ["context"]
     assert offered(folder, '\ndataset d = local("text.jsonl") { |')[0] == "take"
     assert offered(folder, '\nmodel p = hf("a/b") { |') == ["revision"]

@@ -91,6 +91,12 @@ BLOCKS: Mapping[str, tuple[FieldRule, ...]] = {
         FieldRule(
             "skew", "factor", "how unequally often experts are chosen: Zipf's exponent", least=0
         ),
+        FieldRule(
+            "routing",
+            "dataset",
+            "text on which the parent shows how often it chooses each expert",
+            instead="skew",
+        ),
         FieldRule("engine", "", "who serves it", words=("vllm", "sglang", "torch", "ideal")),
     ),
     "dataset": (

@@ -161,7 +161,9 @@ def _needed(decl: Decl) -> Iterator[_Key]:
     match decl:
         case ir.Score(dataset=name):
             yield ("dataset", name)
-        case ir.Scenario(machine=name):
+        case ir.Scenario(machine=name, routing=text):
             yield ("machine", name)
+            if text:
+                yield ("dataset", text)
         case _:
             pass

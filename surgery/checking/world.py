@@ -190,6 +190,8 @@ def scenario(check: Check, module: Module, item: ast.Scenario) -> Value:
         if decl.skew > _STEEPEST:
             message = f"`skew` is at most {_STEEPEST}, and `{skew.span.text}` is more"
             return check.error(catalog.E0309, message, skew.span, "no expert but the first few")
+    if isinstance(text := values.get("routing"), Entity):
+        decl = replace(decl, routing=text.name)
     return Entity(item.head, "scenario", name, decl)
 
 

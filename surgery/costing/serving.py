@@ -58,13 +58,15 @@ class Missing(Exception):
 class Setting(Struct, frozen=True):
     """A scenario on its machine, for models of one width and vocabulary, with a fixed batch.
 
-    Costs may know their own times under the scenario's name.
+    Costs may know their own times under the scenario's name, and how often their experts are chosen
+    on the dataset `routing`.
     """
 
     stage: Stage
     head: tuple[int, int]
     scenario: str = ""
     clients: int | None = None
+    routing: str | None = None
 
 
 def setting(model: Model, machine: Machine, scenario: Scenario, batch: int) -> Setting:
@@ -84,7 +86,7 @@ def setting(model: Model, machine: Machine, scenario: Scenario, batch: int) -> S
     # Reading the head costs the same whether it is tied or not; it is stored in 16 bits.
     params = model.hidden * model.vocab
     stage = Stage(load, here, shared)
-    return Setting(stage, (params, 2 * params), scenario.name, scenario.clients)
+    return Setting(stage, (params, 2 * params), scenario.name, scenario.clients, scenario.routing)
 
 
 def profile(scenario: Scenario) -> Profile:
@@ -155,7 +157,8 @@ def terms_of(cost: Cost, at: Setting, time: Time) -> Terms:
     if cost.block is None:
         # A block that is not there weighs nothing; what lies outside of layers always does.
         return terms.head(*at.head, at.stage) if cost.params and not step else {}
-    works, stage = (Work(cost.block, cost.params, cost.weights),), at.stage
+    shares = dict(cost.routing).get(at.routing, ()) if at.routing else ()
+    works, stage = (Work(cost.block, cost.params, cost.weights, shares),), at.stage
     reading = terms.mixed if time == "tpot" else terms.prefill
     parts: list[Terms] = [] if step else [terms.decode(works, stage)]
     return terms.total([*parts, *([] if prompt else [reading(works, stage)])])

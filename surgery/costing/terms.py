@@ -43,11 +43,15 @@ _MICRO = 1e-6
 
 
 class Work(Struct, frozen=True):
-    """A block and what it weighs: parameters and bytes of all of its tensors."""
+    """A block and what it weighs: parameters and bytes of all of its tensors.
+
+    `shares` say how often each expert is chosen, where that was measured.
+    """
 
     block: Block | None
     params: int
     weights: int
+    shares: tuple[float, ...] = ()
 
     @property
     def bits(self) -> float:
@@ -59,7 +63,8 @@ class Load(Struct, frozen=True):
     """A steady load on the whole machine: `batch` sequences at once, lengths in tokens.
 
     `prefill` and `decode` are means; where requests differ, `lengths` says how. `hidden` is the
-    model's width, `zipf` says how unequal its experts are, `engine` names the kernels.
+    model's width, `zipf` says how unequal its experts are where that was not measured, `engine`
+    names the kernels.
     """
 
     prefill: float
@@ -218,7 +223,11 @@ def _experts(
     shared, device, load = stage.shared, stage.device, stage.load
     # Copies that deal out experts among each other choose among them together.
     everyone = tokens * shared.data if shared.expert > 1 else tokens
-    read = routing.distinct(block.count, block.active, round(everyone, 3), load.zipf)
+    met = round(everyone, 3)
+    if work.shares:
+        read = routing.distinct_of(work.shares, block.active, met)
+    else:
+        read = routing.distinct(block.count, block.active, met, load.zipf)
     ranks = shared.expert * shared.sharing_expert
     reading = work.weights * read / block.count / ranks / device.bandwidth
     each = work.params / block.count

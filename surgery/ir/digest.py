@@ -29,6 +29,7 @@ _UNSAID: Mapping[str, object] = {
     "verbosity": Fraction(1),
     "trace": None,
     "skew": Fraction(7, 10),
+    "routing": None,
     "energy": 0,
 }
 """Fields of scenarios and dimensions that came later: told where they say something, so that the

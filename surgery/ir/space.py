@@ -43,7 +43,8 @@ class Cost(Struct, frozen=True):
     `kv_per_token` and `kv_window` give KV bytes per sequence at any length (`kv_bytes`): in BF16,
     2 * kv_heads * head_dim * 2 bytes per token held, in FP8 half of that; and a window holds no
     more than its own. `block` is what costs so much, which times depend on; `None` is a no-op, or
-    what lies outside of layers. `times` are those that need no model.
+    what lies outside of layers. `times` are those that need no model. `routing` says, by dataset,
+    which part of all choices falls on each expert.
     """
 
     params: int
@@ -52,6 +53,7 @@ class Cost(Struct, frozen=True):
     kv_window: int | None = None
     block: Block | None = None
     times: tuple[Timing, ...] = ()
+    routing: tuple[tuple[str, tuple[float, ...]], ...] = ()
 
     def kv_bytes(self, tokens: int) -> int:
         """KV-cache bytes of one sequence of `tokens` tokens."""
@@ -120,13 +122,17 @@ class Space(Struct, frozen=True):
 
     `fixed` is the cost of what no choice changes: embeddings, final norm, output head. `parent`
     are the costs of the unmodified model in plan order, `fixed` first, once times are known that
-    need no model; empty before.
+    need no model; empty before. `routing` has, by dataset and layer, how many tokens chose each of
+    the parent's experts.
     """
 
     model: Model
     options: tuple[SiteOptions, ...]
     fixed: Cost
     parent: tuple[Cost, ...] = ()
+    routing: Mapping[str, Mapping[int, tuple[float, ...]]] = field(
+        default_factory=dict[str, Mapping[int, tuple[float, ...]]]
+    )
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:

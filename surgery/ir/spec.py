@@ -66,7 +66,8 @@ class Scenario(Struct, frozen=True):
     is how many tokens a child answers with for one of the parent's. `engine` is who serves: vllm,
     sglang, torch (the models of `surgery_runtime`, whose times are measured), or ideal, which
     reaches every limit of the machine. `skew` says how unequally often experts are chosen: the one
-    of rank r as often as r^-skew says, all alike with 0.
+    of rank r as often as r^-skew says, all alike with 0. With `routing`, a dataset, it is as often
+    as the parent chooses it there.
     """
 
     span: Span
@@ -80,6 +81,7 @@ class Scenario(Struct, frozen=True):
     verbosity: Fraction = Fraction(1)
     trace: Trace | None = None
     skew: Fraction = Fraction(7, 10)
+    routing: str | None = None
 
     @property
     def lengths(self) -> Lengths:

@@ -19,7 +19,7 @@ from msgspec.structs import asdict
 from surgery.costing import factors, parallel, serving, trust
 from surgery.costing.terms import total
 from surgery.ir import Candidate, Cost, Plan, Scenario, Space, Spec
-from surgery.passes import estimates
+from surgery.passes import estimates, routing
 from surgery.units import TIME, format_bytes, format_quantity, format_tokens
 
 
@@ -54,7 +54,7 @@ def run(plan: Plan, spec: Spec, space: Space, layer: int | None) -> tuple[Breakd
     """Every scenario of which a time is asked; raises `Stop` (E0801)."""
     from surgery import plan as plans
 
-    chosen = plans.chosen(plan, space)
+    chosen = routing.settled(space, plans.chosen(plan, space))
     return tuple(_of(plan, spec, space, chosen, s, layer) for s in estimates.timed(spec))
 
 

@@ -120,6 +120,28 @@ def recalled(spec: Spec, space: Space, library: Library) -> Mapping[str, Candida
     return {c.address: _filled_in(model, c, known[_job(c)]) for c in wanted if _job(c) in known}
 
 
+def counted(
+    spec: Spec, model: Model, library: Library, dataset: str, progress: Progress
+) -> Mapping[int, tuple[float, ...]]:
+    """How many tokens of a dataset the parent sends to each of its experts, by layer.
+
+    Every ranking of experts on that text has counted them; where the library has none, `frequency`
+    is measured. Raises `Stop` as rankings do.
+    """
+    layers = [layer.index for layer in model.layers if isinstance(layer.mlp, Experts)]
+    jobs = {
+        (layer, criterion): Job(layer, Site.EXPERTS, "experts", criterion, dataset)
+        for layer in layers
+        for criterion in tables.CRITERIA["rank_experts"]
+    }
+    text = next(each for each in spec.datasets if each.name == dataset)
+    known = _recalled(library, _keys(text, spec, model, list(jobs.values()))[1])
+    found = {job.layer: scores.counts for job, scores in known.items()}
+    missing = [jobs[layer, "frequency"] for layer in layers if layer not in found]
+    made = _rank(spec, model, library, missing, progress)
+    return found | {job.layer: scores.counts for job, scores in made.items()}
+
+
 def kept(scores: Scores, size: int, groups: int = 1, grain: int = 1) -> tuple[int, ...]:
     """The `size` best of each of `groups` equal groups, ascending.
 

@@ -17,7 +17,7 @@ from surgery.diagnostics import Diagnostic, Help, Label, Sink, Stop
 from surgery.expr import ScoreTotal
 from surgery.ir import Candidate, Plan, Requirement, Site, Space, Spec
 from surgery.lockfile import address
-from surgery.passes import cost
+from surgery.passes import cost, routing
 
 
 def run(
@@ -39,7 +39,8 @@ def run(
         sink.report(_stale(name, "its decisions are not those that its hash was taken of"))
     if sink.failed:
         return None
-    chosen = tuple(_verified(c, space, name) for c in plans.chosen(plan, space))
+    verified = (_verified(c, space, name) for c in plans.chosen(plan, space))
+    chosen = routing.settled(space, verified)
     stated = dict(plan.metrics)
     for metric, value in plans.sizes(cost.chosen_costs(space, chosen), space.model.context):
         if stated.get(metric) != value:
