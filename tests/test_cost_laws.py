@@ -41,8 +41,14 @@ _LOADS = st.builds(
     engine=st.sampled_from(["vllm", "sglang", "trtllm", "ideal"]),
 )
 _SHARED = st.sampled_from([Parallel(), Parallel(8), Parallel(2, data=2, expert=4)])
-_PARTS: tuple[tuple[Work, ...], ...] = (*((work,) for work in dict.fromkeys(BLOCKS)), ())
-"""Every kind of block, and what lies outside of layers."""
+_ROUTED = tuple(
+    replace(work, shares=tuple(float(max(0, 100 - rank) ** 2) for rank in range(work.block.count)))
+    for work in dict.fromkeys(BLOCKS)
+    if isinstance(work.block, Experts)
+)
+_PARTS: tuple[tuple[Work, ...], ...] = (*((w,) for w in (*dict.fromkeys(BLOCKS), *_ROUTED)), ())
+"""Every kind of block, experts some of which nobody chooses, and what lies outside of layers."""
+assert _ROUTED
 ALMOST = 1 + 1e-9
 SMALL = Fraction(1, 5000)
 RISING = RATIOS
