@@ -239,7 +239,8 @@ def logits(posed: Posed) -> list[torch.Tensor]:
 
 def mean_read(logits: torch.Tensor, batch: int, drawn: Random) -> float:
     """How many experts steps of so many tokens read on average."""
-    chosen = [set[int](row) for row in logits.topk(4, dim=-1).indices.tolist()]
+    best: Any = logits.topk(4, dim=-1).indices
+    chosen = [set[int](row) for row in best.tolist()]
     steps = (set[int]().union(*drawn.sample(chosen, batch)) for _ in range(300))
     return sum(map(len, steps)) / 300
 
