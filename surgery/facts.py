@@ -56,8 +56,8 @@ class Context(Struct, frozen=True):
     batches: Mapping[str, int] = field(default_factory=dict[str, int])
     """Sequences of scenarios with `batch = fit`, where somebody has fixed them."""
     served: Mapping[str, int] = field(default_factory=dict[str, int])
-    """The batch of throughput and cost, where that is to be another: bounds over several batches
-    take what falls with the batch at the largest of them (`solving/optimism.py`)."""
+    """The batch of throughput, cost and lines, where that is to be another: bounds over several
+    batches take what falls with the batch at the largest of them (`solving/optimism.py`)."""
     decided: frozenset[tuple[int, str, str, bool]] | None = None
     """What is decided at each site of the result: layer, site, text, whether that is an edit."""
 
@@ -176,17 +176,22 @@ def _timed(wanted: Metric, costs: tuple[Cost, ...], context: Context) -> Fractio
         case "tpot":
             return serving.seconds(costs, at, "tpot")
         case "ttft":
-            return serving.seconds(costs, at, "ttft") + serving.wait(costs, at)
+            return serving.seconds(costs, at, "ttft") + _wait(wanted, costs, at, context)
         case "service":
             return serving.service(costs, at)
         case "latency":
-            return serving.service(costs, at) + serving.wait(costs, at)
+            return serving.service(costs, at) + _wait(wanted, costs, at, context)
         case "cost":
             return _rated(wanted, costs, at, context, "price") / 3600 * 10**6
         case "energy":
             return _rated(wanted, costs, at, context, "power")
         case _:
             raise ValueError(f"no metric {wanted.name!r}")
+
+
+def _wait(wanted: Metric, costs: tuple[Cost, ...], at: Setting, context: Context) -> Fraction:
+    """Seconds in line, which is shorter the more are served."""
+    return serving.wait(costs, at, batch(wanted, costs, rates(context)))
 
 
 def _rated(

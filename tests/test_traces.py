@@ -23,9 +23,10 @@ from surgery.costing.parallel import Parallel
 from surgery.costing.terms import Load, Stage
 from surgery.diagnostics import Sink
 from surgery.expr import Metric
+from surgery.facts import Context
 from surgery.grammar.parse import parse
 from surgery.ir import Lengths, Measured, Space, Spec
-from surgery.passes import batches, check, cost, expand, resolve
+from surgery.passes import batch_rows, batches, check, cost, expand, resolve
 from surgery.source import Source
 from surgery.sources import trace
 
@@ -288,6 +289,32 @@ def test_a_plan_for_clients_agrees_with_every_batch(place: Path) -> None:
     assert min(found) > 0
 
 
+def test_lines_are_bounded_over_batches(place: Path) -> None:
+    """Not every batch is solved for: a bound takes service at the least, lines at the largest."""
+    fields = "prefill = 32K tok  decode = 1K tok  clients = 24"
+    spec, space = expanded(place, fields, "@t latency(chat) <= 1000 s")
+    metrics = {
+        part.name: part for part in walk(spec.requirements[0].expr) if isinstance(part, Metric)
+    }
+    for name in ("ttft", "latency"):
+        asked = replace(metrics["latency"], name=name)
+        least = replace(spec, objective=replace(spec.objective, expr=asked))
+        question = batch_rows.question(least, space, Measured({}, "0" * 64), Sink())
+        assert question is not None
+        assert question.bounded
+        context = evaluate.parent_context(spec, space.model)
+        context = replace(context, result=sizes.parent_costs(space.model))
+
+        def at(low: int, high: int, asked: Metric = asked, context: Context = context) -> Fraction:
+            here = replace(context, batches={"chat": low}, served={"chat": high})
+            return facts.metric(asked, here)
+
+        exact = {batch: at(batch, batch) for batch in range(1, 31)}
+        for low, high in ((1, 30), (1, 4), (5, 9), (20, 23), (23, 24), (25, 30)):
+            assert at(low, high) <= min(exact[batch] for batch in range(low, high + 1))
+        assert at(2, 2) == facts.metric(asked, replace(context, batches={"chat": 2}))
+
+
 # ---- talking more ----------------------------------------------------------------------------
 
 
@@ -310,6 +337,19 @@ def test_a_child_that_talks_more_is_not_faster(place: Path) -> None:
     assert float(ratio) == pytest.approx(1 / 1.25, rel=0.1)
     assert child(*wordy, "requests") * 1280 == child(*wordy, "throughput")
     assert child(*wordy, "memory") > child(*plain, "memory")
+
+
+def test_an_answer_has_a_token_at_least(place: Path) -> None:
+    """Less would take less than no time after the first."""
+    wish = "@t latency(chat) <= 1000 s"
+    fields = "prefill = 1K tok  decode = 10 tok  batch = 256"
+    brief = expanded(place, f"{fields}  verbosity = 0.001x", wish)
+    assert brief[0].scenarios[0].answered.requests == ((1024, 1.0, 1),)
+    context = evaluate.parent_context(brief[0], brief[1].model)
+    context = replace(context, result=sizes.parent_costs(brief[1].model))
+    asked = Metric(NOWHERE, "latency", brief[0].objective.expr.dimension, "chat")
+    first = facts.metric(replace(asked, name="ttft"), context)
+    assert facts.metric(asked, context) == first > 0
 
 
 # ---- energy ----------------------------------------------------------------------------------

@@ -171,13 +171,13 @@ def service(costs: Iterable[Cost], at: Setting) -> Fraction:
     return seconds(costs, at, "ttft") + others * seconds(costs, at, "tpot")
 
 
-def wait(costs: Iterable[Cost], at: Setting) -> Fraction:
-    """Seconds that a request waits for its turn.
+def wait(costs: Iterable[Cost], at: Setting, batch: int) -> Fraction:
+    """Seconds that a request waits for its turn where `batch` clients are served at once.
 
     Where so many clients ask again when answered that some wait, each spends as much time in line
     for one second of service as there are clients waiting for one that is served (Little's law).
+    `batch` is that of `at`, but in bounds over several: service grows with it, lines get shorter.
     """
-    batch = round(at.stage.load.batch)
     if at.clients is None or at.clients <= batch:
         return Fraction(0)
     return service(costs, at) * Fraction(at.clients - batch, batch)

@@ -33,7 +33,7 @@ class Lengths(Struct, frozen=True, dict=True, cache_hash=True):
         return Lengths(((prefill, decode, 1),))
 
     def longer(self, factor: Fraction) -> Lengths:
-        """The same questions with answers so many times as long."""
+        """The same questions with answers so many times as long, of one token at least."""
         return self if factor == 1 else _longer(self, factor)
 
     @cached_property
@@ -94,4 +94,4 @@ class Lengths(Struct, frozen=True, dict=True, cache_hash=True):
 
 @lru_cache(maxsize=16)
 def _longer(lengths: Lengths, factor: Fraction) -> Lengths:
-    return Lengths(tuple((p, float(d * factor), n) for p, d, n in lengths.requests))
+    return Lengths(tuple((p, max(1.0, float(d * factor)), n) for p, d, n in lengths.requests))

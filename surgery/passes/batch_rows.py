@@ -98,8 +98,7 @@ class Question(Struct, frozen=True):
     def _optimism(self, names: tuple[str, ...]) -> Optimism:
         context = cost.parent_context(self.spec, self.space)
         timed = {each.scenario for c in self.space.candidates for each in c.cost.times}
-        queued = {each.name for each in self.spec.scenarios if each.clients is not None}
-        return Optimism(names, timed, queued, lambda expr: evaluate.number(expr, context))
+        return Optimism(names, timed, lambda expr: evaluate.number(expr, context))
 
     def _fitted(self, spec: Spec) -> Spec:
         rows = tuple(self._fits(each) for each in self.fitting)

@@ -1,13 +1,13 @@
 """Which formulas can be bounded over several batches at once.
 
 In: an expression of the result, scenarios whose batch is open between two numbers. Out: whether
-taking throughput and the price of tokens at the larger batch, and all other times and bytes at the
-smaller one, makes it no harder to satisfy, and no worse to optimise, than any batch between them.
-That is so where times, bytes and prices are asked to be small and throughput to be large, as they
-nearly always are: for given blocks, times and bytes grow with the batch, and the time that a token
-takes of the machine falls (`tests/test_serving_time.py`). Refuses nothing: what it cannot tell is
-`False`. Not here: the bounds themselves (`facts.py`), the search over batches
-(`passes/batches.py`).
+taking throughput, the price of tokens and the length of lines at the larger batch, and all other
+times and bytes at the smaller one, makes it no harder to satisfy, and no worse to optimise, than
+any batch between them. That is so where times, bytes and prices are asked to be small and
+throughput to be large, as they nearly always are: for given blocks, times and bytes grow with the
+batch, and the time that a token takes of the machine falls (`tests/test_serving_time.py`), and so
+do clients in line for one that is served. Refuses nothing: what it cannot tell is `False`. Not
+here: the bounds themselves (`facts.py`), the search over batches (`passes/batches.py`).
 """
 
 from __future__ import annotations
@@ -21,19 +21,15 @@ from surgery.affine import RATIOS, walk
 from surgery.expr import Arith, Compare, Expr, Logic, Metric, Number
 from surgery.solving.lower import depends
 
-_WAITING = ("latency", "ttft")
-
 
 class Optimism(Struct, frozen=True):
     """`scenarios` have no batch yet; `number` evaluates what does not depend on the choices.
 
     Of those that are `strange`, nothing is known: some of their times are measured, for some batch.
-    In those that are `queued`, clients wait for longer where the batch is smaller.
     """
 
     scenarios: Collection[str]
     strange: Collection[str]
-    queued: Collection[str]
     number: Callable[[Expr], Fraction]
 
     def holds(self, test: Expr) -> bool:
@@ -64,9 +60,7 @@ class Optimism(Struct, frozen=True):
             return True
         match value:
             case Metric(name=name, scenario=scenario):
-                waits = scenario in self.queued and name in _WAITING
-                unknown = waits or scenario in self.strange
-                return not unknown and (sign > 0) is (name not in RATIOS)
+                return scenario not in self.strange and (sign > 0) is (name not in RATIOS)
             case Arith(op="+", left=left, right=right):
                 return self.least(left, sign) and self.least(right, sign)
             case Arith(op="-", left=left, right=right):
