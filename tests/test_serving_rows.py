@@ -153,6 +153,7 @@ WISHES = (
     "require @range 1.05x * parent.throughput(long) <= throughput(long)"
     " and throughput(long) <= 1.06x * parent.throughput(long)",
     "require @room memory(long) <= 50GiB",
+    "require @calm tpot(long) <= 80% * parent.tpot(long)",
 )
 
 

@@ -88,6 +88,8 @@ def run(
         if solution.status == "stopped" and not proof.accept_gap:
             sink.report(_unproven(problem, solution))
             return None
+        batches = search.named(search.grown(solution))
+        problem = question.at(batches, sink) or problem
     return Answer(problem, solution, batches)
 
 
@@ -269,6 +271,30 @@ class _Search(Struct):
             -(-serving.largest(costs, layers, model, each.machine, each.scenario) // each.copies)
             for each in self.question.fitting
         )
+
+    def grown(self, solution: Solution) -> Sizes:
+        """The largest batches at which a solution is as good: boxes of equals are not searched."""
+        assert self.question.base is not None
+        columns = self.question.base.columns
+        index = {c.address: n for n, c in enumerate(columns.candidates)}
+        chosen = tuple(index[c.address] for c in solution.chosen)
+        active, sizes = columns.active(chosen), self.best
+        room = self._room(self.question.base, Outcome("optimal", chosen))
+
+        def keeps(sizes: Sizes) -> bool:
+            problem = self.question.at(self.named(sizes), Sink())
+            if problem is None or problem.objective.at(active) != solution.objective:
+                return False
+            return all(row.at(active) <= 0 for row in problem.rows)
+
+        for axis, most in enumerate(room):
+            low, high = sizes[axis], most
+            while low < high:
+                middle = (low + high + 1) // 2
+                wider = (*sizes[:axis], middle, *sizes[axis + 1 :])
+                low, high = (middle, high) if keeps(wider) else (low, middle - 1)
+            sizes = (*sizes[:axis], low, *sizes[axis + 1 :])
+        return sizes
 
     # ---- what was proved ---------------------------------------------------------------------
 
