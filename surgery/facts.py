@@ -172,26 +172,22 @@ def _timed(wanted: Metric, costs: tuple[Cost, ...], context: Context) -> Fractio
     """A metric that is a sum of times: seconds, or what so much time of the machine takes."""
     falls = wanted.name in ("cost", "energy")
     at = setting(wanted, costs, rates(context) if falls else context)
+    most = batch(wanted, costs, rates(context))
     match wanted.name:
         case "tpot":
             return serving.seconds(costs, at, "tpot")
         case "ttft":
-            return serving.seconds(costs, at, "ttft") + _wait(wanted, costs, at, context)
+            return serving.seconds(costs, at, "ttft") + serving.wait(costs, at, most)
         case "service":
             return serving.service(costs, at)
         case "latency":
-            return serving.service(costs, at) + _wait(wanted, costs, at, context)
+            return serving.service(costs, at) + serving.wait(costs, at, most)
         case "cost":
             return _rated(wanted, costs, at, context, "price") / 3600 * 10**6
         case "energy":
             return _rated(wanted, costs, at, context, "power")
         case _:
             raise ValueError(f"no metric {wanted.name!r}")
-
-
-def _wait(wanted: Metric, costs: tuple[Cost, ...], at: Setting, context: Context) -> Fraction:
-    """Seconds in line, which is shorter the more are served."""
-    return serving.wait(costs, at, batch(wanted, costs, rates(context)))
 
 
 def _rated(

@@ -472,6 +472,31 @@ def test_a_plan_of_a_table_says_so(
     assert metrics["tpot@chat"].startswith(f"{2 + 8 * 3 + sum(kept)} ms")
 
 
+@pytest.mark.parametrize(("limit", "doubtful"), [("80 ms", True), ("1 s", False)])
+def test_a_margin_that_no_error_can_use_up(
+    workplace: Workplace, capsys: pytest.CaptureFixture[str], limit: str, doubtful: bool
+) -> None:
+    """Errors of more than the time itself are told, and a limit far beyond them is none."""
+    text = CLOUD + f"require @ms tpot(chat) <= {limit}\n"
+    _, space, _ = _table(workplace, text)
+    assert space is not None
+    rows = [",".join((*row.split(",")[:3], row.split(",")[2])) for row in _all_rows(space)]
+    table = workplace.write("times.csv", "\n".join(("address,metric,value,error", *rows)))
+    assert workplace.run("plan", "cloud.surg", "--table", table) == 0
+    assert _metrics("cloud.surg")["tpot@chat"].endswith("imported +-164%")
+    assert ("W0706" in capsys.readouterr().err) is doubtful
+
+
+def test_a_machine_that_the_spec_does_not_have(
+    workplace: Workplace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = workplace.write("spec.surg", GPT_OSS_SPEC + SERVED)
+    assert workplace.run("bench", path, "--machine", "there") == 1
+    said = capsys.readouterr().err
+    assert "error[E0201]: there is no machine `there`" in said
+    assert "machines are here" in said
+
+
 def test_what_is_measured_counts_more_than_what_is_imported(workplace: Workplace) -> None:
     text = CLOUD.replace("batch = 3 }", "batch = 3  engine = torch }", 1)
     spec, space, _ = _table(workplace, text)

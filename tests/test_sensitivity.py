@@ -326,6 +326,10 @@ def test_questions_about_a_plan(workplace: Workplace, capsys: pytest.CaptureFixt
     assert asked.endswith(f"Written to{ending}")
     for part in ("one limit moved", "given up", "layer 1: what", "layer 2: what", "in the plan"):
         assert part in asked
+    # What is asked twice is answered once.
+    again = ["--relax", "@size", "--why", "layer", "1"]
+    assert workplace.run("plan", path, *questions, *again) == 0
+    assert capsys.readouterr().out == asked
 
 
 def test_a_plan_of_the_least_relaxation_is_shown_and_not_written(

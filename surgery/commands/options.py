@@ -123,8 +123,8 @@ def asked(command: Callable[..., None]) -> Callable[..., None]:
         as_json: bool,
         **rest: object,
     ) -> None:
-        labels = tuple(f"@{name.removeprefix('@')}" for name in relax)
-        layers = tuple(layer for _, layer in why)
+        labels = tuple(dict.fromkeys(f"@{name.removeprefix('@')}" for name in relax))
+        layers = tuple(dict.fromkeys(layer for _, layer in why))
         command(asked=Asked(layers, prices, labels, as_json), **rest)
 
     return wrapped

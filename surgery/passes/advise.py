@@ -76,7 +76,9 @@ def _uncertain(spec: Spec, requirement: Requirement, child: Context) -> Iterator
         value, limit = evaluate.number(left, child), evaluate.number(right, child)
         found = [estimates.trusted(spec, child, metric) for metric in times]
         worst = max(found, key=lambda each: each.band)
-        if not limit or abs(float((limit - value) / limit)) >= worst.band:
+        # A time that may be twice as long is half of its limit, a rate half of it is twice that.
+        least = min(abs(value), abs(limit))
+        if not least or abs(float((limit - value) / least)) >= worst.band:
             continue
         name = f"`@{requirement.label}`" if requirement.label else "a requirement"
         slack = f"{float(abs((limit - value) / limit)):.1%}"

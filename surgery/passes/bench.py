@@ -26,6 +26,7 @@ from surgery.library import Library
 from surgery.passes import timing
 from surgery.progress import Progress
 from surgery.units import format_tokens
+from surgery.untrusted import shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,8 +79,9 @@ def run(
 ) -> Bench:
     """Time what is missing. `machines` are those of the spec that the user says this one is.
 
-    Raises `Stop`: E0708, E0806, and as reading weights and text does.
+    Raises `Stop`: E0201, E0708, E0806, and as reading weights and text does.
     """
+    _require_machines(spec, machines)
     from surgery.benching import clock
 
     here = clock.here()
@@ -101,6 +103,17 @@ def run(
 
 
 # ---- what can be timed here ------------------------------------------------------------------
+
+
+def _require_machines(spec: Spec, names: Sequence[str]) -> None:
+    """Raise `Stop` (E0201) for a name that no machine of the spec has."""
+    known = [machine.name for machine in spec.machines]
+    for name in names:
+        if name not in known:
+            message = f"there is no machine `{shown(name)}`"
+            listed = f"machines are {', '.join(known)}" if known else "the spec has none"
+            helps = (Help(listed),)
+            raise Stop(Diagnostic(catalog.E0201, message, subject="--machine", helps=helps))
 
 
 def _why_not(space: Space, machine: Machine, scenario: Scenario, here: Clock, told: bool) -> str:

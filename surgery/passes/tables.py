@@ -178,7 +178,8 @@ class _Reading(Struct):
         if scenario.batch is None:
             message = f"`{row.metric}` is about a batch that is not a number"
             note = "times of one batch say nothing of the others"
-            self.refuse(row, message, f"`{name}` has `batch = fit`", note)
+            has = "batch = fit" if scenario.clients is None else "clients"
+            self.refuse(row, message, f"`{name}` has `{has}`", note)
             return
         value = self.number(row, row.value)
         error = self.number(row, row.error) if row.error else None
