@@ -487,6 +487,25 @@ def test_a_margin_that_no_error_can_use_up(
     assert ("W0706" in capsys.readouterr().err) is doubtful
 
 
+def test_a_breakdown_tells_of_the_line(
+    workplace: Workplace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The time to the first token that a plan has: reading, one step, and what comes before."""
+    line = "scenario queue on node { prefill = 24 tok  decode = 16 tok  clients = 2000 }\n"
+    path = workplace.write("queue.surg", f"{CLOUD}{line}require @q latency(queue) <= 1000 s\n")
+    assert workplace.run("plan", path) == 0
+    capsys.readouterr()
+    shown = ("show", str(Path(path).with_suffix(".plan")), "--costs", path)
+    assert workplace.run(*shown) == 0
+    assert "until a request has its turn" in capsys.readouterr().out
+    assert workplace.run(*shown, "--json") == 0
+    costs = {each["scenario"]: each for each in json.loads(capsys.readouterr().out)["costs"]}
+    assert costs["chat"]["wait"] == 0
+    found = costs["queue"]["wait"] + sum(each["seconds"] for each in costs["queue"]["ttft"])
+    told = _metrics(path)["ttft@queue"].partition(" ms")[0]
+    assert 1000 * found == pytest.approx(float(told), rel=1e-3)
+
+
 def test_a_machine_that_the_spec_does_not_have(
     workplace: Workplace, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,7 +37,10 @@ class Line(Struct, frozen=True):
 
 
 class Breakdown(Struct, frozen=True):
-    """One scenario; `layer` is `None` for the whole model. Bytes are of one GPU."""
+    """One scenario; `layer` is `None` for the whole model. Bytes are of one GPU.
+
+    `wait` are seconds before a request is served, which `ttft` does not have: of the whole model.
+    """
 
     scenario: str
     load: str
@@ -48,6 +51,7 @@ class Breakdown(Struct, frozen=True):
     kv: int
     room: int
     trust: str
+    wait: float = 0.0
 
 
 def run(plan: Plan, spec: Spec, space: Space, layer: int | None) -> tuple[Breakdown, ...]:
@@ -83,6 +87,7 @@ def _of(
         round(sequences * sum(need.sequence for need in needs)),
         round(serving.room(space.model.layers, space.model, machine, scenario)),
         trust.of(whole, at, machine, "latency").long,
+        float(serving.wait(whole, at, int(stated))),
     )
 
 
@@ -134,6 +139,8 @@ def _text(each: Breakdown) -> Iterator[str]:
                     f"{_time(line.seconds):>12}{line.part:>8.1%}"
                 )
         yield f"    {'sum':<26}{'':>14}{'':>10}{_time(sum(n.seconds for n in lines)):>12}"
+    if each.wait:
+        yield f"  before it: {_time(each.wait)} until a request has its turn"
     yield (
         f"  one GPU: weights {format_bytes(each.weights)}, KV cache {format_bytes(each.kv)}, "
         f"room for both {format_bytes(each.room)}"
