@@ -75,7 +75,8 @@ def run(
     if question.fitting:
         search.question = question = replace(question, base=base)
         search.run()
-        if search.late and not search.best:
+        # Of batches that were not tried, nothing is known: there is no gap to accept either.
+        if search.cut or (search.late and not search.best):
             sink.report(solve.unproven(base, Outcome("stopped")))
             return None
     batches = search.named(search.best or search.parent)
@@ -177,6 +178,7 @@ class _Search(Struct):
     waiting: list[_Box] = field(default_factory=list[_Box])
     tried: dict[Sizes, Fraction | None] = field(default_factory=dict[Sizes, Fraction | None])
     opened: int = 0
+    cut: bool = False
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -200,6 +202,7 @@ class _Search(Struct):
             return
         for sizes in product(*(range(each.most, 0, -1) for each in fitting)):
             if self.late:
+                self.cut = True
                 return
             self._try(sizes)
 
