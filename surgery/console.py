@@ -106,10 +106,17 @@ def check_plan_target(path: Path) -> None:
         raise Stop(Diagnostic(code, message, subject=str(path)))
 
 
-def write_plan(plan: Plan, path: Path) -> None:
-    """Write a plan file, whole or not at all. Raises `Stop` (E0806)."""
+def write_plan(plan: Plan, path: Path, spec: Path) -> None:
+    """Write the plan file of a spec, whole or not at all.
+
+    Raises `Stop`: E0806, also in the place of a plan that this one measures its distance from.
+    """
     from surgery import lockfile
 
+    if path.resolve() in {(spec.parent / name).resolve() for name, _ in plan.plans}:
+        message = "cannot write the plan: the spec measures its distance from the one that is there"
+        helps = (Help("write it elsewhere, with `-o`"),)
+        raise Stop(Diagnostic(catalog.E0806, message, subject=str(path), helps=helps))
     try:
         atomic.write(path, lockfile.text(plan).encode())
     except OSError as error:

@@ -73,6 +73,12 @@ def test_larger_batches_are_slower_and_cheaper(
     assert other / large.load.batch <= one / small.load.batch * ALMOST
 
 
+def test_copies_without_work_make_nothing_faster() -> None:
+    load = Load(4096, 1024, 1.0, 2880, "ideal")
+    one, eight = (_times(BLOCKS, Stage(load, H100, Parallel(data=n))) for n in (1, 8))
+    assert one == eight
+
+
 def _times(part: tuple[Work, ...], stage: Stage) -> tuple[float, float]:
     """Per token, and to the first one: of a block alone, or of what lies outside of layers."""
     made = factors.factors(stage.load.engine)

@@ -18,6 +18,7 @@ from surgery.cli import main
 from surgery.costing import serving
 from surgery.diagnostics import Sink
 from surgery.edits import child_layers
+from surgery.expr import Arith
 from surgery.grammar.parse import parse, read_source
 from surgery.ir import Candidate, Measured, Space, Spec
 from surgery.passes import (
@@ -33,6 +34,7 @@ from surgery.passes import (
     resolve,
     solve,
 )
+from surgery.units import NUMBER
 
 SPEC = """surg 1
 
@@ -231,6 +233,20 @@ def cheapest(space: Space, halved: int, cut: int, windows: int) -> tuple[Candida
         assert keep is not None
         found.append(texts[pick] if pick else keep)
     return tuple(found)
+
+
+def test_an_objective_that_cannot_be_bounded_is_not_tried_for_ever(place: Path) -> None:
+    """More sequences are better for one part of it and worse for the other: none is proved."""
+    spec, space, measured = expanded(place, "require @room memory(long) <= 500TiB")
+    scenarios = tuple(replace(s, engine="ideal", decode=1, prefill=1) for s in spec.scenarios)
+    memory = next(p for p in _metrics(spec))
+    gain = Arith(memory.span, "-", spec.objective.expr, replace(memory, dimension=NUMBER), NUMBER)
+    spec = replace(spec, scenarios=scenarios, objective=replace(spec.objective, expr=gain))
+    sink = Sink()
+    assert batches.run(spec, space, measured, sink) is None
+    (found,) = sink.found
+    assert found.code.id == "E0603"
+    assert found.message.startswith("the objective cannot be bounded over batches")
 
 
 def test_a_scenario_that_has_no_room_for_one_sequence(place: Path) -> None:

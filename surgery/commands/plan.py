@@ -110,7 +110,9 @@ def one(
     from surgery import report
 
     if found.admitted:
-        options.stopping(lambda: console.write_plan(found.planned.plan, target), findings)
+        options.stopping(
+            lambda: console.write_plan(found.planned.plan, target, Path(spec)), findings
+        )
     if asked.json:
         click.echo(found.to_json())
         sys.exit(console.exit_code(sink))
@@ -195,6 +197,7 @@ def several(
         options.stopping(lambda file=file: console.check_plan_target(file), findings)
     for file, (_, planned) in zip(files, made, strict=True):
         options.stopping(
-            lambda plan=planned.plan, file=file: console.write_plan(plan, file), findings
+            lambda plan=planned.plan, file=file: console.write_plan(plan, file, Path(spec)),
+            findings,
         )
     click.echo(f"{text}\n\nWritten to {files[0]} ... {files[-1]}.")

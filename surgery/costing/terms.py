@@ -110,7 +110,8 @@ class Stage(Struct, frozen=True):
     @property
     def sequences(self) -> float:
         """Sequences of one step of one copy of the model; stages of a pipeline take turns."""
-        return self.load.batch / (self.shared.data * self.shared.pipeline)
+        # Where copies outnumber sequences, some are idle, and no step is for less than one.
+        return max(1.0, self.load.batch / (self.shared.data * self.shared.pipeline))
 
     @property
     def prompts(self) -> float:

@@ -19,13 +19,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import product
+from math import prod
 from typing import TypeAlias
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from surgery import catalog
 from surgery.costing import serving
-from surgery.diagnostics import Diagnostic, Sink
+from surgery.diagnostics import Diagnostic, Help, Label, Sink
 from surgery.ir import Measured, Space, Spec
 from surgery.passes import batch_rows, solve
 from surgery.passes.batch_rows import Question
@@ -40,6 +42,8 @@ PATIENCE = 64
 counted, not timed, so that the same spec has the same plan."""
 MENU = 24
 """Sizes to try for one scenario where not all are searched; a quarter where there are several."""
+MOST = 2048
+"""Batches to try one by one at most, where nothing bounds several of them."""
 Sizes: TypeAlias = tuple[int, ...]
 """Sequences per copy of the model, by fitting scenario."""
 
@@ -73,13 +77,19 @@ def run(
     if base is None:
         return None
     if question.fitting:
-        search.question = question = replace(question, base=base)
+        search.question = replace(question, base=base)
         search.run()
         # Of batches that were not tried, nothing is known: there is no gap to accept either.
         if search.cut or (search.late and not search.best):
-            sink.report(solve.unproven(base, Outcome("stopped")))
+            unproven = solve.unproven(base, Outcome("stopped"))
+            sink.report(unproven if search.late else _unbounded(spec))
             return None
-    batches = search.named(search.best or search.parent)
+    return _answer(search, sink, proof, warm)
+
+
+def _answer(search: _Search, sink: Sink, proof: Proof, warm: Sequence[float]) -> Answer | None:
+    """The solution at the best batches, its ties broken, with what is proved of all others."""
+    question, batches = search.question, search.named(search.best or search.parent)
     problem = question.at(batches, sink)
     solution = solve.run(problem, sink, proof, warm) if problem is not None else None
     if problem is None or solution is None:
@@ -92,6 +102,15 @@ def run(
         batches = search.named(search.grown(solution))
         problem = question.at(batches, sink) or problem
     return Answer(problem, solution, batches)
+
+
+def _unbounded(spec: Spec) -> Diagnostic:
+    span = spec.objective.expr.span
+    message = "the objective cannot be bounded over batches, and there are too many to try them all"
+    here = "a part of it is better with larger batches, another with smaller ones"
+    label = Label(span, here, primary=True)
+    helps = (Help("give its scenarios a `batch`, or bound one part with `require`"),)
+    return Diagnostic(catalog.E0603, message, (label,), helps=helps)
 
 
 def _unproven(problem: Problem, solution: Solution) -> Diagnostic:
@@ -199,6 +218,9 @@ class _Search(Struct):
             while self.waiting and not self._done(self.waiting[0].bound):
                 for low, high in heapq.heappop(self.waiting).halves:
                     self._open(low, high)
+            return
+        self.cut = prod(each.most for each in fitting) > MOST
+        if self.cut:
             return
         for sizes in product(*(range(each.most, 0, -1) for each in fitting)):
             if self.late:

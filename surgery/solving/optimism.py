@@ -5,7 +5,7 @@ taking throughput, the price of tokens and the length of lines at the larger bat
 times and bytes at the smaller one, makes it no harder to satisfy, and no worse to optimise, than
 any batch between them. That is so where times, bytes and prices are asked to be small and
 throughput to be large, as they nearly always are: for given blocks, times and bytes grow with the
-batch, and the time that a token takes of the machine falls (`tests/test_serving_time.py`), and so
+batch, and the time that a token takes of the machine falls (`tests/test_cost_laws.py`), and so
 do clients in line for one that is served. Refuses nothing: what it cannot tell is `False`. Not
 here: the bounds themselves (`facts.py`), the search over batches (`passes/batches.py`).
 """
