@@ -15,7 +15,7 @@ from surgery.diagnostics import Sink, Stop
 def test_a_plan_file_is_written_and_replaced(tmp_path: Path) -> None:
     path = tmp_path / "a.plan"
     for plan in (example(), changed()):
-        console.write_plan(plan, path)
+        console.write_plan(plan, path, tmp_path / "a.surg")
         assert path.read_text(encoding="utf-8") == lockfile.text(plan)
     assert os.listdir(tmp_path) == ["a.plan"]
 
@@ -35,7 +35,7 @@ def test_a_place_that_cannot_be_written_is_a_finding(
     (tmp_path / "folder").mkdir()
     sink = Sink()
     with pytest.raises(Stop) as stopped:
-        console.write_plan(example(), tmp_path / place)
+        console.write_plan(example(), tmp_path / place, tmp_path / "a.surg")
     sink.report(stopped.value.diagnostic)
     (found,) = sink.found
     assert (found.code.id, found.message) == ("E0806", f"cannot write the plan: {reason}")
