@@ -168,6 +168,7 @@ def test_long_requests_cost_more_than_their_mean(place: Path) -> None:
         "timestamp,input_tokens,output_tokens\n0,7,9\n1,7,9\n",
         "TIMESTAMP,ContextTokens,GeneratedTokens\r\nx,7,9\r\ny,7,9\r\n",
         "decode,prefill\n 9, 7\n9,7\n",
+        "prefill,decode\n7.0,9.0\n7,9.0\n",
     ],
 )
 def test_columns_go_by_their_names(tmp_path: Path, text: str) -> None:
@@ -186,7 +187,9 @@ BAD = {
     "a,b\n1,2\n": "no columns `prefill` and `decode`",
     "prefill,decode\n1,2\n3,x\n": "`decode` is no number of tokens: `x`",
     "prefill,decode\n1,0\n": "`decode` is 0",
-    "prefill,decode\n1\n": "`decode` is no number of tokens: `None`",
+    "prefill,decode\n1\n": "`decode` is no number of tokens: `?`",
+    "prefill,decode\n1,2.5\n": "`decode` is no number of tokens: `2.5`",
+    "prefill,decode\n1,nan\n": "`decode` is no number of tokens: `nan`",
     "prefill,decode\n-1,2\n": "`prefill` is no number of tokens: `-1`",
     "prefill,decode\n99999999999,2\n": "`prefill` is no number of tokens",
 }
@@ -203,6 +206,7 @@ def test_what_is_no_trace(place: Path, text: str) -> None:
     assert found.message.startswith(f"the trace `bad.csv` cannot be read: {BAD[text]}")
     assert found.primary is not None
     assert found.primary.span.text == '"bad.csv"'
+    assert bool(found.helps) is (text in ("", "prefill,decode\n1,0\n"))
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from surgery.checking.tables import FUNCTIONS
 from surgery.checking.types import Misfit, exact, fit, whole
 from surgery.checking.values import Entity, Failed, Made, Text, Value, Word, noun
 from surgery.costing import parallel
-from surgery.diagnostics import Label
+from surgery.diagnostics import Help, Label
 from surgery.grammar import ast
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -214,7 +214,8 @@ def _lengths(
     except trace.Unreadable as wrong:
         message = f"the trace `{given.text}` cannot be read: {wrong.message}"
         here = "this file" if wrong.line is None else f"line {wrong.line} of this file"
-        check.error(catalog.E0309, message, given.span, here)
+        helps = (Help(wrong.help),) if wrong.help else ()
+        check.error(catalog.E0309, message, given.span, here, helps=helps)
         return None
     return ceil(found.lengths.prefill), ceil(found.lengths.decode), found
 

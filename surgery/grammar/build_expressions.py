@@ -107,7 +107,9 @@ class ExpressionBuilder:
         number, magnitude, unit, value = _literal(leaf(found.parts[0]).text)
         if value is None:
             self._too_large(self.span(found))
-        return ast.Quantity(self.span(found), number, magnitude, unit, value or Fraction(0))
+            # Of all numbers the one that fields and counts refuse least: one mistake is enough.
+            value = Fraction(1)
+        return ast.Quantity(self.span(found), number, magnitude, unit, value)
 
     def _too_large(self, span: Span) -> None:
         label = Label(span, f"more than {_MAX_DIGITS} digits, or more than {_MAX_EXPONENT} zeros")

@@ -36,12 +36,13 @@ MOST = 2**31
 
 
 class Unreadable(Exception):
-    """What is wrong with a trace: a message, and which line of it, if one."""
+    """What is wrong with a trace: a message, which line of it, if one, and what to do."""
 
-    def __init__(self, message: str, line: int | None = None) -> None:
+    def __init__(self, message: str, line: int | None = None, help: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.line = line
+        self.help = help
 
 
 def read(path: Path) -> Trace:
@@ -68,7 +69,7 @@ def _read(path: Path, _changed: int, size: int) -> Trace:
     rows = _json(text) if path.suffix.lower() == ".jsonl" else _csv(text)
     found = Counter(_request(number, row) for number, row in rows)
     if not found:
-        raise Unreadable("the file has no requests")
+        raise Unreadable("the file has no requests", help="a request is a line below the header")
     requests = tuple((*request, times) for request, times in sorted(found.items()))
     return Trace(path.name, hashlib.sha256(data).hexdigest(), Lengths(requests))
 
@@ -109,9 +110,11 @@ def _request(line: int, row: Mapping[str, object]) -> tuple[int, int]:
 
 
 def _tokens(line: int, name: str, value: object) -> int:
-    text = str(value).strip() if isinstance(value, str | int) else repr(value)
+    # Tables of numbers write whole ones as `10.0`, too.
+    text = str(value).strip().removesuffix(".0") if isinstance(value, str | int | float) else "?"
     if not text.isascii() or not text.isdigit() or len(text) > len(str(MOST)):
         raise Unreadable(f"`{name}` is no number of tokens: `{shown(text)}`", line)
     if not 0 < int(text) < MOST:
-        raise Unreadable(f"`{name}` is {int(text)}", line)
+        help = "leave out requests that failed" if int(text) == 0 else ""
+        raise Unreadable(f"`{name}` is {int(text)}", line, help)
     return int(text)
