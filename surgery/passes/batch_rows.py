@@ -97,8 +97,7 @@ class Question(Struct, frozen=True):
 
     def _optimism(self, names: tuple[str, ...]) -> Optimism:
         context = cost.parent_context(self.spec, self.space)
-        timed = {each.scenario for c in self.space.candidates for each in c.cost.times}
-        return Optimism(names, timed, lambda expr: evaluate.number(expr, context))
+        return Optimism(names, lambda expr: evaluate.number(expr, context))
 
     def _fitted(self, spec: Spec) -> Spec:
         rows = tuple(self._fits(each) for each in self.fitting)

@@ -6,10 +6,12 @@ a requirement `@fits-NAME` keeps the batch within what the engine has room for o
 solves for several batches and keeps the best (B, section on the MIP). Here every batch counts:
 branch and bound over boxes of batches. The relaxation of a box (times and bytes at its smallest
 batches, throughput at its largest, `solving/optimism.py`) bounds every batch in it, so that most of
-them are never solved for. Where an objective cannot be bounded so, all batches are solved for.
+them are never solved for. Where an objective cannot be bounded so, all batches are solved for,
+unless they are more than `MOST`.
 
 Reports what the solver would where no batch has a solution (E0601, at the parent's batch), E0506
-where not even one sequence fits, E0603 where time runs out. Not here: rows (`batch_rows.py`).
+where not even one sequence fits, E0603 where time runs out or nothing bounds too many batches. Not
+here: rows (`batch_rows.py`).
 """
 
 from __future__ import annotations

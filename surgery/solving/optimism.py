@@ -25,11 +25,11 @@ from surgery.solving.lower import depends
 class Optimism(Struct, frozen=True):
     """`scenarios` have no batch yet; `number` evaluates what does not depend on the choices.
 
-    Of those that are `strange`, nothing is known: some of their times are measured, for some batch.
+    Times that are measured for one batch would break the order of batches. No scenario with an
+    open batch has any: tables are refused there (E0707), and other sources leave it out.
     """
 
     scenarios: Collection[str]
-    strange: Collection[str]
     number: Callable[[Expr], Fraction]
 
     def holds(self, test: Expr) -> bool:
@@ -59,8 +59,8 @@ class Optimism(Struct, frozen=True):
         if not self._touches(value):
             return True
         match value:
-            case Metric(name=name, scenario=scenario):
-                return scenario not in self.strange and (sign > 0) is (name not in RATIOS)
+            case Metric(name=name):
+                return (sign > 0) is (name not in RATIOS)
             case Arith(op="+", left=left, right=right):
                 return self.least(left, sign) and self.least(right, sign)
             case Arith(op="-", left=left, right=right):
